@@ -1,0 +1,81 @@
+"""Building blocks shared by the image encoders and the mask decoder."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["MLP", "ImageFeatures", "LayerNorm2d", "MLPBlock"]
+
+
+class ImageFeatures(NamedTuple):
+    """What every image encoder returns.
+
+    Attributes
+    ----------
+    embedding : Tensor
+        The image embedding, (B, C, h, w).
+    skips : tuple of Tensor
+        Finer maps that the mask decoder adds while it upscales, from fine to coarse. Empty for
+        the encoders of Segment Anything; for the compact encoder (B, c2, H / 2, W / 2) and
+        (B, c4, H / 4, W / 4).
+    """
+
+    embedding: Tensor
+    skips: tuple[Tensor, ...] = ()
+
+
+class LayerNorm2d(nn.Module):
+    """Layer normalisation over the channels of a (B, C, H, W) map, at each pixel by itself."""
+
+    def __init__(self, num_channels: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(num_channels))
+        self.bias = nn.Parameter(torch.zeros(num_channels))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``x`` (B, C, H, W)."""
+        # channels last for the kernel, which normalises trailing dimensions only
+        normalised = nn.functional.layer_norm(
+            x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, self.eps
+        )
+        return normalised.permute(0, 3, 1, 2)
+
+
+class MLPBlock(nn.Module):
+    """Two linear layers with an activation between them, as in a transformer block."""
+
+    def __init__(
+        self, embedding_dim: int, mlp_dim: int, activation: type[nn.Module] = nn.GELU
+    ) -> None:
+        super().__init__()
+        self.lin1 = nn.Linear(embedding_dim, mlp_dim)
+        self.lin2 = nn.Linear(mlp_dim, embedding_dim)
+        self.act = activation()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``x`` (..., C) to (..., C)."""
+        projected: Tensor = self.lin2(self.act(self.lin1(x)))
+        return projected
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between them: the hypernetworks and the predicted-IoU head."""
+
+    def __init__(self, input_dim: int, hidden_dim: int, output_dim: int, num_layers: int) -> None:
+        super().__init__()
+        widths = [input_dim] + [hidden_dim] * (num_layers - 1) + [output_dim]
+        self.layers = nn.ModuleList(
+            nn.Linear(fan_in, fan_out)
+            for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``x`` (..., input_dim) to (..., output_dim)."""
+        for layer in self.layers[:-1]:
+            x = nn.functional.relu(layer(x))
+        last: Tensor = self.layers[-1](x)
+        return last

@@ -1,0 +1,147 @@
+"""The two-way transformer of the mask decoder (Kirillov et al. 2023, Segment Anything, fig. 14)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from napari_sam.model.layers import MLPBlock
+
+__all__ = ["Attention", "TwoWayAttentionBlock", "TwoWayTransformer"]
+
+
+class TwoWayTransformer(nn.Module):
+    """Lets prompt tokens and image tokens attend to each other.
+
+    Parameters
+    ----------
+    depth : int
+        Number of two-way blocks.
+    embedding_dim : int
+        Channels of tokens and image embedding.
+    num_heads : int
+        Attention heads; divides ``embedding_dim``.
+    mlp_dim : int
+        Hidden width of each block's MLP.
+    attention_downsample_rate : int
+        By how much cross attention narrows the channels.
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        embedding_dim: int,
+        num_heads: int,
+        mlp_dim: int,
+        attention_downsample_rate: int = 2,
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            TwoWayAttentionBlock(
+                embedding_dim,
+                num_heads,
+                mlp_dim,
+                attention_downsample_rate,
+                skip_first_layer_pe=(index == 0),
+            )
+            for index in range(depth)
+        )
+        self.final_attn_token_to_image = Attention(
+            embedding_dim, num_heads, attention_downsample_rate
+        )
+        self.norm_final_attn = nn.LayerNorm(embedding_dim)
+
+    def forward(self, image: Tensor, image_pe: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Run all blocks.
+
+        Parameters
+        ----------
+        image : Tensor
+            Image embedding with the dense prompt embedding added, (N, C, h, w).
+        image_pe : Tensor
+            Its positional encoding, (1, C, h, w).
+        tokens : Tensor
+            Output tokens and sparse prompt embeddings, (N, T, C).
+
+        Returns
+        -------
+        tuple of Tensor
+            The tokens (N, T, C) and the image tokens (N, h * w, C).
+        """
+        keys = image.flatten(2).transpose(1, 2)  # (N, h*w, C)
+        key_pe = image_pe.flatten(2).transpose(1, 2)  # (1, h*w, C)
+        queries = tokens
+        for block in self.layers:
+            queries, keys = block(queries, keys, query_pe=tokens, key_pe=key_pe)
+        attended = self.final_attn_token_to_image(queries + tokens, keys + key_pe, keys)
+        return self.norm_final_attn(queries + attended), keys
+
+
+class TwoWayAttentionBlock(nn.Module):
+    """Self attention of tokens, tokens to image, an MLP on tokens, image to tokens."""
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        num_heads: int,
+        mlp_dim: int,
+        attention_downsample_rate: int = 2,
+        skip_first_layer_pe: bool = False,
+    ) -> None:
+        super().__init__()
+        self.self_attn = Attention(embedding_dim, num_heads)
+        self.norm1 = nn.LayerNorm(embedding_dim)
+        self.cross_attn_token_to_image = Attention(
+            embedding_dim, num_heads, attention_downsample_rate
+        )
+        self.norm2 = nn.LayerNorm(embedding_dim)
+        self.mlp = MLPBlock(embedding_dim, mlp_dim, nn.ReLU)
+        self.norm3 = nn.LayerNorm(embedding_dim)
+        self.norm4 = nn.LayerNorm(embedding_dim)
+        self.cross_attn_image_to_token = Attention(
+            embedding_dim, num_heads, attention_downsample_rate
+        )
+        self.skip_first_layer_pe = skip_first_layer_pe
+
+    def forward(
+        self, queries: Tensor, keys: Tensor, query_pe: Tensor, key_pe: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Update tokens ``queries`` (N, T, C) and image tokens ``keys`` (N, h*w, C)."""
+        if self.skip_first_layer_pe:
+            # the first tokens *are* their positional encoding, so nothing is added or kept
+            queries = self.self_attn(queries, queries, queries)
+        else:
+            positioned = queries + query_pe
+            queries = queries + self.self_attn(positioned, positioned, queries)
+        queries = self.norm1(queries)
+
+        positioned_keys = keys + key_pe
+        attended = self.cross_attn_token_to_image(queries + query_pe, positioned_keys, keys)
+        queries = self.norm2(queries + attended)
+        queries = self.norm3(queries + self.mlp(queries))
+
+        attended = self.cross_attn_image_to_token(positioned_keys, queries + query_pe, queries)
+        return queries, self.norm4(keys + attended)
+
+
+class Attention(nn.Module):
+    """Multi-head attention that may work in fewer channels than it is given."""
+
+    def __init__(self, embedding_dim: int, num_heads: int, downsample_rate: int = 1) -> None:
+        super().__init__()
+        internal_dim = embedding_dim // downsample_rate
+        self.num_heads = num_heads
+        self.q_proj = nn.Linear(embedding_dim, internal_dim)
+        self.k_proj = nn.Linear(embedding_dim, internal_dim)
+        self.v_proj = nn.Linear(embedding_dim, internal_dim)
+        self.out_proj = nn.Linear(internal_dim, embedding_dim)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend from ``q`` (N, Tq, C) to ``k`` and ``v`` (N, Tk, C)."""
+        attended = nn.functional.scaled_dot_product_attention(
+            self._split(self.q_proj(q)), self._split(self.k_proj(k)), self._split(self.v_proj(v))
+        )  # (N, heads, Tq, C / heads)
+        projected: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
+        return projected
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
