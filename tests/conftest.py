@@ -1,0 +1,44 @@
+"""What holds for every test: no network, no file outside temporary folders."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _offline() -> Iterator[None]:
+    """Refuse every connection but those to this machine itself."""
+    connect = socket.socket.connect
+    connect_ex = socket.socket.connect_ex
+
+    def refuse_unless_local(address: object) -> None:
+        if isinstance(address, tuple) and address[0] not in _LOOPBACK:
+            raise ConnectionRefusedError(f"A test wanted to connect to {address}")
+
+    def guarded_connect(self: socket.socket, address: tuple) -> None:
+        refuse_unless_local(address)
+        connect(self, address)
+
+    def guarded_connect_ex(self: socket.socket, address: tuple) -> int:
+        refuse_unless_local(address)
+        return connect_ex(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded_connect)
+        patch.setattr(socket.socket, "connect_ex", guarded_connect_ex)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep downloaded models, caches and settings of the person who runs the tests out of them."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NAPARI_SAM_HOME", str(home / "napari-sam"))
+        patch.setenv("NAPARI_CONFIG", str(home / "napari.yaml"))
+        yield

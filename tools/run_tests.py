@@ -1,0 +1,89 @@
+"""Run the whole test suite, also the tests that open a window: what `make test` runs.
+
+On Linux it starts an Xvfb of its own, so that no window appears and nothing depends on the desktop.
+Where no screen can be had, the tests that need one are left out, loudly; under CI (the variable
+``CI`` is set) that is a failure instead. Further words go to pytest.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import system_libraries
+
+ROOT = Path(__file__).resolve().parent.parent
+SCREEN = "1600x1200x24"
+
+
+def main(arguments: Sequence[str]) -> int:
+    with _screen() as environment:
+        words = list(arguments)
+        if environment is None:
+            print(_NO_SCREEN, file=sys.stderr, flush=True)
+            if os.environ.get("CI"):
+                return 1
+            words += ["-m", "not gui"]
+        if not arguments:
+            # Coverage of a part of the suite says nothing, so it is measured over the whole.
+            words += ["--cov", "--cov-report=term:skip-covered"]
+            words += ["--cov-fail-under=0"] if environment is None else []
+        pytest = [sys.executable, "-m", "pytest", *words]
+        done = subprocess.run(pytest, cwd=ROOT, env=environment or os.environ, check=False)
+    if environment is None:
+        print(_NO_SCREEN, file=sys.stderr)
+    return done.returncode
+
+
+_NO_SCREEN = (
+    "=" * 78 + "\n"
+    "NOT TESTED: the napari plugin. No screen can be had for the tests that open a\n"
+    "window. Install Xvfb and the libraries named above, or run this on a desktop.\n" + "=" * 78
+)
+
+
+@contextmanager
+def _screen() -> Iterator[dict[str, str] | None]:
+    """Yield the environment in which windows can be opened, or None where they cannot."""
+    environment = dict(os.environ)
+    if not sys.platform.startswith("linux"):
+        yield environment  # macOS and Windows always have a screen
+        return
+    libraries_are_there = system_libraries.install_missing()
+    if libraries_are_there and shutil.which("Xvfb"):
+        with _xvfb() as display:
+            environment.update(DISPLAY=display, QT_QPA_PLATFORM="xcb")
+            environment.pop("WAYLAND_DISPLAY", None)
+            yield environment
+    elif libraries_are_there and environment.get("DISPLAY"):
+        yield environment
+    else:
+        yield None
+
+
+@contextmanager
+def _xvfb() -> Iterator[str]:
+    """Run an Xvfb on a free display number of its own choice; yield the number as ':N'."""
+    read_end, write_end = os.pipe()
+    command = ["Xvfb", "-displayfd", str(write_end), "-screen", "0", SCREEN, "-nolisten", "tcp"]
+    with subprocess.Popen(
+        command, pass_fds=[write_end], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as server:
+        os.close(write_end)
+        try:
+            with os.fdopen(read_end) as pipe:
+                number = pipe.readline().strip()  # empty when Xvfb ends before it is ready
+            if not number:
+                raise SystemExit("Xvfb ended before it was ready; run it by hand to see why.")
+            yield f":{number}"
+        finally:
+            server.terminate()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
