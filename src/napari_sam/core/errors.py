@@ -15,6 +15,7 @@ __all__ = [
     "DeviceError",
     "InputError",
     "NapariSamError",
+    "NapariSamWarning",
     "OutOfMemoryError",
     "OutputError",
 ]
@@ -66,6 +67,10 @@ class OutOfMemoryError(DeviceError):
 
 class OutputError(NapariSamError):
     """The result cannot be written where it was asked for."""
+
+
+class NapariSamWarning(UserWarning):
+    """Something in the input was changed or left out so that the work could go on."""
 
 
 def _rebuild(kind: type[NapariSamError], given: str, rule: str, cure: str) -> NapariSamError:
