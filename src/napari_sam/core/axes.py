@@ -1,7 +1,7 @@
 """Axis names of images and volumes, and the only place that guesses them.
 
-Axes are a string with one letter per array axis: ``T`` time, ``C`` channel, ``Z`` depth, ``Y`` rows,
-``X`` columns and ``S`` the samples of a colour pixel (RGB or RGBA). The canonical order is
+Axes are a string with one letter per array axis: ``T`` time, ``C`` channel, ``Z`` depth, ``Y``
+rows, ``X`` columns and ``S`` the samples of a colour pixel (RGB or RGBA). The canonical order is
 ``TCZYXS``; every volume is presented in that order, whatever the order in the file.
 """
 

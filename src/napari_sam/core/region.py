@@ -43,7 +43,7 @@ class Region:
 
     @classmethod
     def whole(cls, shape: Sequence[int]) -> Region:
-        """The region that covers an array of this shape.
+        """Cover an array of this shape.
 
         Parameters
         ----------
@@ -71,7 +71,7 @@ class Region:
         return tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
 
     def intersect(self, other: Region) -> Region:
-        """The common part; empty where the two do not meet.
+        """Take the common part; empty where the two do not meet.
 
         Parameters
         ----------
@@ -105,7 +105,7 @@ class Region:
         )
 
     def relative_to(self, outer: Region) -> Region:
-        """The same block counted from the start of an outer one that holds it.
+        """Count the same block from the start of an outer one that holds it.
 
         Parameters
         ----------

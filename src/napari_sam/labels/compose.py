@@ -1,9 +1,9 @@
 """From the overlapping, ranked masks of one tile to a label image.
 
 **The overlap rule.** Masks are taken from the highest score to the lowest. A pixel goes to the
-first mask that covers it. A mask that keeps less than `min_visible` of its own pixels is dropped whole,
-because what remains of it is a rim around better objects and not an object. Equal scores fall back
-to the larger mask, then to the order given, so the result never depends on chance.
+first mask that covers it. A mask that keeps less than `min_visible` of its own pixels is dropped
+whole, because what remains of it is a rim around better objects and not an object. Equal scores
+fall back to the larger mask, then to the order given, so the result never depends on chance.
 """
 
 from __future__ import annotations

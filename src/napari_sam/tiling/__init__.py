@@ -1,5 +1,6 @@
 """Tiles of a slice, and the contrast that all tiles share. Knows neither files nor models."""
 
+from napari_sam.tiling.grid import Tile, tile_grid
 from napari_sam.tiling.normalize import (
     DEFAULT_PERCENTILES,
     Contrast,
@@ -12,8 +13,10 @@ from napari_sam.tiling.normalize import (
 __all__ = [
     "DEFAULT_PERCENTILES",
     "Contrast",
+    "Tile",
     "check_intensity_dtype",
     "check_percentiles",
     "percentile_contrast",
+    "tile_grid",
     "to_rgb",
 ]
