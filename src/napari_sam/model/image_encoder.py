@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_sam.core.errors import InputError
@@ -178,8 +177,8 @@ class Attention(nn.Module):
         q, k = self._append_relative_positions(q, k, (height, width))
         head_dim = v.shape[-1]
         # one width for q, k and v keeps torch on its fused kernels
-        v = F.pad(v, (0, q.shape[-1] - head_dim))
-        attended = F.scaled_dot_product_attention(q, k, v, scale=1.0)[..., :head_dim]
+        v = nn.functional.pad(v, (0, q.shape[-1] - head_dim))
+        attended = nn.functional.scaled_dot_product_attention(q, k, v, scale=1.0)[..., :head_dim]
         return attended.transpose(1, 2).reshape(n, height, width, channels // 3)
 
     def _append_relative_positions(
@@ -192,7 +191,7 @@ class Attention(nn.Module):
         so, the (h w) x (h w) bias is never stored. It takes the *unscaled* query.
         """
         height, width = shape_hw
-        n, heads, tokens, head_dim = q.shape
+        n, heads, _, head_dim = q.shape
         q_map = q.reshape(n, heads, height, width, head_dim)
         rel_h = torch.einsum("nhyxc,ykc->nhyxk", q_map, relative_table(self.rel_pos_h, height))
         rel_w = torch.einsum("nhyxc,xkc->nhyxk", q_map, relative_table(self.rel_pos_w, width))

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_sam.core.errors import InputError
@@ -114,7 +114,12 @@ class ConvBatchNorm(nn.Module):
     """A convolution without bias and its batch normalisation."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        groups: int = 1,
     ) -> None:
         super().__init__()
         self.c = nn.Conv2d(
@@ -163,8 +168,8 @@ class MBConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` (B, C, H, W) to the same shape."""
-        residual = self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
-        return F.gelu(x + residual)
+        residual = self.conv3(nn.functional.gelu(self.conv2(nn.functional.gelu(self.conv1(x)))))
+        return nn.functional.gelu(x + residual)
 
 
 class PatchMerging(nn.Module):
@@ -178,7 +183,9 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` (B, C, H, W) to (B, C', H / stride, W / stride)."""
-        merged: Tensor = self.conv3(F.gelu(self.conv2(F.gelu(self.conv1(x)))))
+        merged: Tensor = self.conv3(
+            nn.functional.gelu(self.conv2(nn.functional.gelu(self.conv1(x))))
+        )
         return merged
 
 
@@ -219,7 +226,7 @@ class AttentionStage(nn.Module):
         """Map ``x`` (B, C, H, W) to (B, C', H / stride, W / stride)."""
         for block in self.blocks:
             x = block(x)
-        return x if self.downsample is None else self.downsample(x)
+        return x if self.downsample is None else cast(Tensor, self.downsample(x))
 
 
 class TinyViTBlock(nn.Module):
@@ -252,7 +259,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens ``x`` (..., C) to the same shape."""
-        mapped: Tensor = self.fc2(F.gelu(self.fc1(self.norm(x))))
+        mapped: Tensor = self.fc2(nn.functional.gelu(self.fc1(self.norm(x))))
         return mapped
 
 
@@ -287,7 +294,7 @@ class WindowAttention(nn.Module):
         # (N, heads, s * s, 3 * head_dim): TinyViT keeps each head's q, k and v together
         per_head = qkv.reshape(n, size * size, self.num_heads, -1).transpose(1, 2)
         q, k, v = per_head.chunk(3, dim=-1)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=self._bias())
+        attended = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=self._bias())
         return attended.transpose(1, 2).reshape(n, size, size, channels // 3)
 
     def _bias(self) -> Tensor:
@@ -298,4 +305,5 @@ class WindowAttention(nn.Module):
         columns = torch.arange(size, device=device).repeat(size)
         offset_y = (rows[:, None] - rows[None, :]).abs()
         offset_x = (columns[:, None] - columns[None, :]).abs()
-        return self.attention_biases[:, offset_y * size + offset_x]
+        bias: Tensor = self.attention_biases[:, offset_y * size + offset_x]
+        return bias

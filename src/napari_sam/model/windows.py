@@ -60,7 +60,5 @@ def unpartition_windows(windows: Tensor, shape_hw: tuple[int, int]) -> Tensor:
     _, window_size, _, channels = windows.shape
     rows, columns = -(-height // window_size), -(-width // window_size)
     tokens = windows.reshape(-1, rows, columns, window_size, window_size, channels)
-    tokens = tokens.transpose(2, 3).reshape(
-        -1, rows * window_size, columns * window_size, channels
-    )
+    tokens = tokens.transpose(2, 3).reshape(-1, rows * window_size, columns * window_size, channels)
     return tokens[:, :height, :width].contiguous()

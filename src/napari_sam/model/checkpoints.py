@@ -1,0 +1,329 @@
+"""Load weights without running code, and build the model that they belong to."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from napari_sam.core.errors import CheckpointError
+from napari_sam.model.builders import build_sam
+from napari_sam.model.devices import resolve_device, translate_torch_errors
+from napari_sam.model.registry import MODELS, ModelEntry, find_model
+from napari_sam.model.sam import Sam
+from napari_sam.model.store import model_path, verify_file
+
+__all__ = ["build_from_state", "detect_architecture", "load_model", "read_state_dict"]
+
+StateDict = dict[str, Tensor]
+
+# Training frameworks keep the weights in one of these entries, beside an optimiser's state, a
+# decoder of their own and the like.
+_WRAPPERS = ("model_state", "model_state_dict", "state_dict", "model")
+_PREFIXES = ("sam.", "module.")
+_SHOWN_NAMES = 4
+_EMBED_DIMS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
+
+
+def load_model(name_or_path: str | Path, device: str | torch.device = "auto") -> Sam:
+    """Load a model, ready for inference.
+
+    Nothing is downloaded and no code of the file is run. The file of a registered model is checked
+    against its published hash first; for a path, the architecture is told from the weights.
+
+    Parameters
+    ----------
+    name_or_path : str or pathlib.Path
+        A name in the registry, or the path of a ``.safetensors`` file or of a torch checkpoint.
+        A torch checkpoint holds the state dict itself or, as micro-sam's training does, under
+        ``model_state``; its other entries, such as ``decoder_state``, are left alone.
+    device : str or torch.device
+        See `resolve_device`.
+
+    Returns
+    -------
+    Sam
+        The model in float32 and eval mode, on the device, with `name` and `digest` set.
+
+    Raises
+    ------
+    ConfigError
+        The name is unknown, or the device's name is.
+    CheckpointError
+        The weights are missing, damaged, unsafe, or of another architecture.
+    DeviceError
+        The device is not there, or has too little memory.
+    """
+    target = resolve_device(device)
+    entry, path = _locate(name_or_path)
+    digest = verify_file(path, entry)
+    state = read_state_dict(path)
+    architecture = entry.architecture if entry else detect_architecture(state)
+    sam = build_from_state(architecture, state, source=str(path))
+    sam.name = entry.name if entry else path.stem
+    sam.digest = digest
+    with translate_torch_errors():
+        return sam.to(target).eval()
+
+
+def read_state_dict(path: str | Path) -> StateDict:
+    """Read the weights from a file without running code of it.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        A ``.safetensors`` file, or a torch checkpoint.
+
+    Returns
+    -------
+    dict of str to Tensor
+        The weights on the CPU, floating point in float32, without a trainer's prefix.
+
+    Raises
+    ------
+    CheckpointError
+        The file is damaged, holds code, or no state dict.
+    """
+    path = Path(path)
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    state = _without_prefix(_unwrap(content, path))
+    return {
+        key: value.float() if value.is_floating_point() else value for key, value in state.items()
+    }
+
+
+def detect_architecture(state: Mapping[str, Tensor]) -> str:
+    """Tell the architecture from the names and shapes of weights.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        The state dict.
+
+    Returns
+    -------
+    str
+        One of `napari_sam.model.registry.ARCHITECTURES`.
+
+    Raises
+    ------
+    CheckpointError
+        The weights are of none of them.
+    """
+    patches = state.get("image_encoder.patch_embed.proj.weight")  # (C, 3, 16, 16)
+    if patches is not None and patches.shape[0] in _EMBED_DIMS:
+        return _EMBED_DIMS[patches.shape[0]]
+    if "image_encoder.patch_embed.seq.0.c.weight" in state:
+        return "vit_t"
+    if "image_encoder.stem.conv.weight" in state:
+        return "compact"
+    raise CheckpointError(
+        f"The file holds {len(state)} tensors: {_some(sorted(state))}",
+        rule="They have to be those of a vit_b, vit_l, vit_h, vit_t or compact model",
+        cure="Give a Segment Anything checkpoint; SAM 2, HQ-SAM and LoRA weights are others",
+    )
+
+
+def build_from_state(architecture: str, state: StateDict, *, source: str) -> Sam:
+    """Build a model around given weights.
+
+    The tensors become the parameters as they are: no random weights are drawn and none copied.
+
+    Parameters
+    ----------
+    architecture : str
+        One of `napari_sam.model.registry.ARCHITECTURES`.
+    state : dict of str to Tensor
+        Its weights.
+    source : str
+        Where they come from, for messages.
+
+    Returns
+    -------
+    Sam
+        The model on the CPU.
+
+    Raises
+    ------
+    CheckpointError
+        Weights are missing, or too many, or of another shape.
+    """
+    with torch.device("meta"):
+        skeleton = build_sam(architecture)
+    _check_keys(architecture, skeleton.state_dict(), state, source)
+    _check_shapes(architecture, skeleton.state_dict(), state, source)
+    skeleton.load_state_dict(state, assign=True)
+    # a new shell, because the pixel statistics are no weights and still on the meta device
+    return Sam(
+        skeleton.image_encoder,
+        skeleton.prompt_encoder,
+        skeleton.mask_decoder,
+        skeleton.instance_head,
+        skeleton.input_spec,
+    )
+
+
+def _locate(name_or_path: str | Path) -> tuple[ModelEntry | None, Path]:
+    """Return the registry's entry, if any, and the file."""
+    if isinstance(name_or_path, str) and name_or_path in MODELS:
+        return _locate_registered(MODELS[name_or_path])
+    path = Path(name_or_path).expanduser()
+    if path.is_file():
+        return None, path
+    if isinstance(name_or_path, Path) or path.suffix or path.parent != Path():
+        raise CheckpointError(
+            f"There is no weights file {str(path)!r}",
+            rule="A model is given by its name or by the path of a file",
+            cure=f"Check the path, or choose one of {', '.join(MODELS)}",
+        )
+    return _locate_registered(find_model(name_or_path))
+
+
+def _locate_registered(entry: ModelEntry) -> tuple[ModelEntry, Path]:
+    path = model_path(entry)
+    if path.is_file():
+        return entry, path
+    if entry.is_bundled:
+        raise CheckpointError(
+            f"The package lacks its file {str(path)!r}",
+            rule=f"The weights of {entry.name} are part of the package",
+            cure="Install the package again",
+        )
+    raise CheckpointError(
+        f"The weights of {entry.name} are not on this computer",
+        rule="Weights are downloaded only when you ask for it",
+        cure=(
+            f"Run: napari-sam models download {entry.name}. Without a connection, get the file "
+            f"from {entry.url} elsewhere and run: napari-sam models import {entry.name} FILE"
+        ),
+    )
+
+
+def _read_safetensors(path: Path) -> object:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _read_torch(path: Path) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Unsupported" in str(error) or "GLOBAL" in str(error):
+            raise CheckpointError(
+                f"{str(path)!r} holds more than weights: {_unsafe_name(error)}",
+                rule="Loading a model never runs code from its file, so only tensors are read",
+                cure=(
+                    "If you trust the file, save model.state_dict() alone with "
+                    "safetensors.torch.save_file in the program that made it"
+                ),
+            ) from error
+        raise _damaged(path, error) from error
+    # a damaged archive fails in many places of torch's reader, none of them with its own exception
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        ValueError,
+        IndexError,
+        AssertionError,
+        zipfile.BadZipFile,
+    ) as error:
+        raise _damaged(path, error) from error
+
+
+def _unwrap(content: object, path: Path) -> Mapping[str, Tensor]:
+    """Return the state dict itself, from the one entry that a training framework keeps it in."""
+    if isinstance(content, Mapping):
+        for wrapper in _WRAPPERS:
+            if isinstance(content.get(wrapper), Mapping):
+                content = content[wrapper]
+                break
+    if (
+        not isinstance(content, Mapping)
+        or not content
+        or not all(isinstance(key, str) for key in content)
+        or not all(isinstance(value, Tensor) for value in content.values())
+    ):
+        raise CheckpointError(
+            f"{str(path)!r} holds no state dict",
+            rule=(
+                f"A checkpoint maps names to tensors, itself or under one of {', '.join(_WRAPPERS)}"
+            ),
+            cure="Save model.state_dict() alone",
+        )
+    return content
+
+
+def _without_prefix(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    for prefix in _PREFIXES:
+        if all(key.startswith(prefix) for key in state):
+            return {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
+def _check_keys(
+    architecture: str, expected: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str
+) -> None:
+    missing = sorted(expected.keys() - state.keys())
+    unexpected = sorted(state.keys() - expected.keys())
+    if not missing and not unexpected:
+        return
+    parts = [
+        f"{len(names)} {word} weights ({_some(names)})"
+        for word, names in (("missing", missing), ("unexpected", unexpected))
+        if names
+    ]
+    raise CheckpointError(
+        f"{source!r} has {' and '.join(parts)}",
+        rule=f"It has to hold exactly the weights of a {architecture} model",
+        cure="Use a complete checkpoint of this architecture, without adapters or other heads",
+    )
+
+
+def _check_shapes(
+    architecture: str, expected: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str
+) -> None:
+    wrong = [
+        f"{key} is {tuple(state[key].shape)} instead of {tuple(tensor.shape)}"
+        for key, tensor in expected.items()
+        if state[key].shape != tensor.shape
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"{source!r} has {len(wrong)} weights of another shape ({_some(wrong)})",
+            rule=f"It has to hold exactly the weights of a {architecture} model",
+            cure="Use a checkpoint trained at the architecture's own input size and widths",
+        )
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return CheckpointError(
+        f"{str(path)!r} cannot be read as weights ({first_line})",
+        rule="It has to be a complete safetensors file or torch checkpoint",
+        cure="The file is truncated, damaged or of another kind: get it again",
+    )
+
+
+def _unsafe_name(error: Exception) -> str:
+    """Return the part of torch's long message that names the offending object."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    named = [line for line in lines if "Unsupported" in line or "GLOBAL" in line]
+    return (named or lines)[0]
+
+
+def _some(names: list[str]) -> str:
+    rest = len(names) - _SHOWN_NAMES
+    return ", ".join(names[:_SHOWN_NAMES]) + (f" and {rest} more" if rest > 0 else "")
