@@ -1,0 +1,90 @@
+"""A real napari window for each test, and a look at what it leaves behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    import napari
+
+HERE = Path(__file__).resolve().parent
+TIMEOUT_S = 20.0
+
+NO_SCREEN = (
+    "This test opens a window, and there is no screen. Run `make test`, which starts one, "
+    "or leave such tests out: pytest -m 'not gui'."
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == HERE:
+            item.add_marker(pytest.mark.gui)
+
+
+@pytest.fixture(scope="session")
+def screen() -> None:
+    """Fail in words where Qt would abort the process."""
+    if sys.platform.startswith("linux") and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
+        pytest.fail(NO_SCREEN, pytrace=False)
+
+
+@pytest.fixture
+def nothing_left_behind() -> Iterator[None]:
+    """Fail if a thread or a window widget that the test made is still there afterwards."""
+    threads_before = set(threading.enumerate())
+    widgets_before = window_widgets()
+    yield
+    process_events_until(lambda: window_widgets() <= widgets_before)
+    process_events_until(lambda: set(threading.enumerate()) <= threads_before)
+
+
+@pytest.fixture
+def viewer(screen: None, nothing_left_behind: None) -> Iterator[napari.Viewer]:
+    """Show a napari viewer, and close it when the test is over."""
+    import napari
+
+    shown = napari.Viewer(show=True)
+    process_events_until(shown.window._qt_window.isVisible)
+    yield shown
+    shown.close()
+
+
+@pytest.fixture
+def wait_until() -> Callable[[Callable[[], bool]], None]:
+    """Return a function that lets Qt work until a condition holds, or fails."""
+    return process_events_until
+
+
+def window_widgets() -> set[str]:
+    """Return what tells all widgets without a parent apart: windows, menus, popups."""
+    from qtpy.QtWidgets import QApplication
+
+    application = QApplication.instance()
+    return {repr(widget) for widget in application.topLevelWidgets()} if application else set()
+
+
+def process_events_until(condition: Callable[[], bool]) -> None:
+    """Let Qt work until the condition holds; fail if it does not within the time."""
+    from qtpy.QtCore import QCoreApplication, QEvent
+    from qtpy.QtWidgets import QApplication
+
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"Not so within {TIMEOUT_S} s")
+        QApplication.processEvents()
+        QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
+        gc.collect()
+        time.sleep(0.01)

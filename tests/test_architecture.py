@@ -1,0 +1,98 @@
+"""The rules of the house: who may import whom, and what loads when."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "src" / "napari_sam"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+MAX_LINES = 400
+
+GUI = {"napari", "qtpy", "magicgui", "superqt", "vispy", "PyQt5", "PyQt6", "PySide6"}
+SLOW = {"torch", "zarr", "tifffile", "skimage", "scipy", "rich", "pooch", "PIL", "numpy"}
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Run a statement in a fresh interpreter and return the top-level modules that it loaded."""
+    code = f"{statement}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_import_contracts_hold(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "from importlinter.cli import lint_imports_command; lint_imports_command()",
+        "--cache-dir",
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("folder", ["pipeline", "predict", "model", "io", "cli"])
+def test_the_engine_loads_no_window_library(folder: str) -> None:
+    assert not loaded_by(f"import napari_sam.{folder}") & GUI
+
+
+@pytest.mark.parametrize("folder", ["core", "io", "tiling", "labels"])
+def test_the_parts_around_the_model_load_no_torch(folder: str) -> None:
+    assert "torch" not in loaded_by(f"import napari_sam.{folder}")
+
+
+def test_the_package_loads_nothing_heavy_until_used() -> None:
+    assert not loaded_by("import napari_sam; napari_sam.__version__; dir(napari_sam)") & (
+        GUI | SLOW
+    )
+
+
+def test_help_loads_no_subcommand_and_nothing_heavy() -> None:
+    loaded = loaded_by("from napari_sam.cli import _run; assert _run(['--help']) == 0")
+    assert "click" in loaded
+    assert not loaded & (GUI | SLOW)
+
+
+def test_core_needs_the_standard_library_and_numpy_only() -> None:
+    allowed = sys.stdlib_module_names | {"numpy", "napari_sam"}
+    for path in sorted((PACKAGE / "core").glob("*.py")):
+        assert imported_names(path) <= allowed, path.name
+
+
+def imported_names(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_modules_are_small_and_named_for_what_they_do(path: Path) -> None:
+    assert path.stem not in {"utils", "helpers", "misc", "common"}
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_module_says_what_is_public(path: Path) -> None:
+    names = {
+        target.id
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name)
+    }
+    assert "__all__" in names
+
+
+def test_the_manifest_stands_at_the_root_too() -> None:
+    link = ROOT / "napari.yaml"
+    assert link.read_bytes() == (PACKAGE / "napari.yaml").read_bytes()
