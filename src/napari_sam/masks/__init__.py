@@ -42,8 +42,8 @@ __all__ = [
     "mask_nms",
     "mask_to_box",
     "nms",
-    "rle_area",
     "remove_small_regions",
     "remove_small_regions_packed",
+    "rle_area",
     "stability_score",
 ]

@@ -52,7 +52,9 @@ def mask_iou(masks_a: NDArray[np.bool_], masks_b: NDArray[np.bool_]) -> NDArray[
     areas_a = masks_a.reshape(len(masks_a), -1).sum(axis=1, dtype=np.int64)
     areas_b = masks_b.reshape(len(masks_b), -1).sum(axis=1, dtype=np.int64)
     unions = areas_a[:, None] + areas_b[None, :] - intersections
-    return np.divide(intersections, unions, out=np.zeros_like(intersections), where=unions > 0)
+    iou = np.zeros_like(intersections)
+    np.divide(intersections, unions, out=iou, where=unions > 0)
+    return iou
 
 
 def mask_to_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
@@ -111,9 +113,11 @@ def box_iou(
     a = np.asarray(boxes_a, dtype=np.float32)[:, None]
     b = np.asarray(boxes_b, dtype=np.float32)[None]
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    intersections = np.prod(np.maximum(sides, 0), axis=-1)
+    intersections: NDArray[np.float32] = np.prod(np.maximum(sides, 0), axis=-1)
     unions = _box_area(a) + _box_area(b) - intersections
-    return np.divide(intersections, unions, out=np.zeros_like(intersections), where=unions > 0)
+    iou = np.zeros_like(intersections)
+    np.divide(intersections, unions, out=iou, where=unions > 0)
+    return iou
 
 
 def _box_area(boxes: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,0 +1,7 @@
+"""Models and masks together: numpy in, numpy out, nothing remembered between calls."""
+
+from napari_sam.predict.embedding import ImageEmbedding
+from napari_sam.predict.predictor import MaskPrediction, SamPredictor
+from napari_sam.predict.transforms import ImageTransform
+
+__all__ = ["ImageEmbedding", "ImageTransform", "MaskPrediction", "SamPredictor"]

@@ -1,0 +1,156 @@
+"""The image embedding: what the image encoder makes of an image, once for all prompts."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_sam.model.layers import ImageFeatures
+from napari_sam.model.sam import Sam
+from napari_sam.predict.transforms import ImageTransform
+from napari_sam.predict.windows import Window, balanced_spans
+
+__all__ = ["ENCODE_HALO", "ImageEmbedding", "encode_pixels"]
+
+ENCODE_HALO = 64
+"""Pixels around the kept part of an encoder window that only lend context and are thrown away."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageEmbedding:
+    """An encoded image; prompts are decoded against it.
+
+    Parameters
+    ----------
+    features : Tensor, shape (1, C, h, w)
+        The image embedding of the whole input frame, on the model's device.
+    skips : tuple of Tensor
+        Finer maps for the mask decoder, (1, c, h', w') each; empty for official models.
+    original_size_yx : tuple of int
+        Rows and columns of the image.
+    transform : ImageTransform
+        How the image lies in the input frame.
+    model_digest : str
+        Digest of the model that made it; no other model can decode it.
+    """
+
+    features: Tensor
+    skips: tuple[Tensor, ...]
+    original_size_yx: tuple[int, int]
+    transform: ImageTransform
+    model_digest: str
+
+    def as_features(self) -> ImageFeatures:
+        """Return the maps as the mask decoder takes them."""
+        return ImageFeatures(self.features, self.skips)
+
+
+def encode_pixels(sam: Sam, pixels: NDArray[np.uint8], transform: ImageTransform) -> ImageFeatures:
+    """Encode an image; one larger than the model's window in overlapping windows.
+
+    The features of the windows are put together as one mosaic. Where windows overlap, the seam
+    runs through the middle, so that each kept feature has at least about `ENCODE_HALO` pixels of
+    image around it.
+
+    Parameters
+    ----------
+    sam : Sam
+        The model.
+    pixels : ndarray of uint8, shape (h, w, 3)
+        The resized image, without padding.
+    transform : ImageTransform
+        How it lies in the input frame.
+
+    Returns
+    -------
+    ImageFeatures
+        Maps of the whole input frame, (1, C, h, w).
+    """
+    spec = sam.input_spec
+    rows, cols = transform.padded_size_yx
+    if not spec.native_resolution or max(rows, cols) <= spec.size:
+        return sam.encode(_to_tensor(pixels, sam.device))
+    parts = _encode_windows(sam, pixels, (rows, cols))
+    first = next(parts)
+    mosaic = _empty_mosaic(first, (rows, cols))
+    for part in itertools.chain([first], parts):
+        _paste(mosaic, part)
+    return mosaic
+
+
+class _EncodedWindow(NamedTuple):
+    """The features of a window, and the rows and columns of the frame that they are kept for."""
+
+    window: Window
+    keep_yx: tuple[tuple[int, int], tuple[int, int]]
+    features: ImageFeatures
+
+
+def _encode_windows(
+    sam: Sam, pixels: NDArray[np.uint8], frame_yx: tuple[int, int]
+) -> Iterator[_EncodedWindow]:
+    spec = sam.input_spec
+    row_spans, col_spans = (
+        balanced_spans(length, spec.size, 2 * ENCODE_HALO, spec.pad_multiple) for length in frame_yx
+    )
+    for y, height, keep_y in _with_kept_part(row_spans, spec.stride):
+        for x, width, keep_x in _with_kept_part(col_spans, spec.stride):
+            inside = pixels[y : y + height, x : x + width]
+            features = sam.encode(_to_tensor(inside, sam.device))
+            yield _EncodedWindow(Window(y, x, height, width), (keep_y, keep_x), features)
+
+
+def _to_tensor(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Pixels (h, w, 3) as a float tensor (1, 3, h, w) on the device."""
+    channels_first = np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return torch.from_numpy(channels_first).to(device)[None].to(torch.float32)
+
+
+def _with_kept_part(
+    spans: list[tuple[int, int]], stride: int
+) -> list[tuple[int, int, tuple[int, int]]]:
+    """Add the part of each span that is kept: to the middle of the overlap with its neighbours."""
+    seams = [0]
+    for (start, length), (following, _) in itertools.pairwise(spans):
+        seams.append((start + length + following) // 2 // stride * stride)
+    seams.append(spans[-1][0] + spans[-1][1])
+    return [
+        (start, length, (first, last))
+        for (start, length), first, last in zip(spans, seams, seams[1:], strict=True)
+    ]
+
+
+def _empty_mosaic(part: _EncodedWindow, frame_yx: tuple[int, int]) -> ImageFeatures:
+    """Allocate maps of the whole frame, like those of one window."""
+
+    def enlarge(level: Tensor) -> Tensor:
+        stride_y = part.window.height // level.shape[2]
+        stride_x = part.window.width // level.shape[3]
+        size = (frame_yx[0] // stride_y, frame_yx[1] // stride_x)
+        return level.new_empty((1, level.shape[1], *size))
+
+    return ImageFeatures(
+        enlarge(part.features.embedding), tuple(enlarge(skip) for skip in part.features.skips)
+    )
+
+
+def _paste(mosaic: ImageFeatures, part: _EncodedWindow) -> None:
+    window, features = part.window, part.features
+    for whole, level in zip(
+        (mosaic.embedding, *mosaic.skips), (features.embedding, *features.skips), strict=True
+    ):
+        target, source = [], []
+        for (first, last), start, length, n_cells in zip(
+            part.keep_yx, (window.y, window.x), window.size_yx, level.shape[2:], strict=True
+        ):
+            stride = length // n_cells
+            target.append(slice(first // stride, last // stride))
+            source.append(slice((first - start) // stride, (last - start) // stride))
+        whole[:, :, target[0], target[1]] = level[:, :, source[0], source[1]]

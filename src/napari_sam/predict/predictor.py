@@ -1,0 +1,277 @@
+"""Prompts to masks: numpy in, numpy out, nothing remembered between calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from napari_sam.core.errors import InputError
+from napari_sam.model.devices import translate_torch_errors
+from napari_sam.model.layers import ImageFeatures
+from napari_sam.model.sam import Sam
+from napari_sam.predict.embedding import ImageEmbedding, encode_pixels
+from napari_sam.predict.pixels import to_model_pixels
+from napari_sam.predict.prompts import Prompts, read_prompts
+from napari_sam.predict.transforms import CERTAIN_LOGIT, ImageTransform
+from napari_sam.predict.upsampling import MaskUpsampler
+from napari_sam.predict.windows import Window, crop_features, window_around
+from napari_sam.tiling.normalize import Contrast
+
+__all__ = ["MaskPrediction", "SamPredictor"]
+
+_PROMPTS_PER_CALL = 64
+"""Objects in one call of the mask decoder where they share a window."""
+
+_WINDOWS_PER_CALL = 16
+"""Objects in one call of the mask decoder where each brings the features of its own window."""
+
+
+@dataclass(frozen=True, eq=False)
+class MaskPrediction:
+    """Masks of one object, or of N objects when the prompts were a batch.
+
+    M is 3 for multimask output and 1 otherwise.
+
+    Parameters
+    ----------
+    masks : ndarray of bool, shape (M, H, W) or (N, M, H, W)
+        Masks at the image's resolution.
+    predicted_iou : ndarray of float32, shape (M,) or (N, M)
+        The model's own estimate of each mask's intersection over union.
+    stability_score : ndarray of float32, shape (M,) or (N, M)
+        How little the mask changes when its threshold moves by 1 both ways; 0 for no mask.
+    low_res_logits : ndarray of float32, shape (M, hl, wl) or (N, M, hl, wl)
+        Logits in the low-res input frame; one mask of them is a valid mask prompt.
+    """
+
+    masks: NDArray[np.bool_]
+    predicted_iou: NDArray[np.float32]
+    stability_score: NDArray[np.float32]
+    low_res_logits: NDArray[np.float32]
+
+
+class _DecodePrompts(TypedDict):
+    """Prompts as the keyword arguments of ``Sam.decode``."""
+
+    points: tuple[Tensor, Tensor] | None
+    boxes: Tensor | None
+    mask_logits: Tensor | None
+
+
+class SamPredictor:
+    """Predict masks from prompts.
+
+    It remembers nothing between calls, so several threads may share one.
+
+    Parameters
+    ----------
+    sam : Sam
+        The model, in evaluation mode, as ``load_model`` returns it.
+    """
+
+    def __init__(self, sam: Sam) -> None:
+        self.sam = sam
+
+    def encode(self, image: ArrayLike, contrast: Contrast | None = None) -> ImageEmbedding:
+        """Compute the embedding of an image.
+
+        Official models resize the image to their input. The compact model keeps native pixels and
+        encodes an image of any size, a large one in overlapping windows.
+
+        Parameters
+        ----------
+        image : array-like, shape (H, W) or (H, W, C)
+            Intensities of any real dtype, with one to three channels. How they become 8 bit is
+            written at :func:`~napari_sam.predict.pixels.to_model_pixels`.
+        contrast : Contrast, optional
+            A fixed map of intensities, the same for all tiles and slices of a volume.
+
+        Returns
+        -------
+        ImageEmbedding
+
+        Raises
+        ------
+        InputError
+            When the image is empty, has another shape, more than three channels, or is boolean or
+            complex.
+        DeviceError
+            When the device fails, or has too little memory.
+
+        Warns
+        -----
+        NapariSamWarning
+            When pixels are NaN or infinite; they become black.
+        """
+        pixels = to_model_pixels(image, self.sam.input_spec, contrast)
+        size_yx = (pixels.shape[0], pixels.shape[1])
+        transform = ImageTransform.for_image(size_yx, self.sam.input_spec)
+        with translate_torch_errors(), torch.inference_mode():
+            features = encode_pixels(self.sam, transform.image_to_input(pixels), transform)
+        return ImageEmbedding(
+            features.embedding, features.skips, size_yx, transform, self.sam.digest
+        )
+
+    def predict(
+        self,
+        embedding: ImageEmbedding,
+        points_xy: ArrayLike | None = None,
+        point_labels: ArrayLike | None = None,
+        box_xyxy: ArrayLike | None = None,
+        mask: ArrayLike | Tensor | None = None,
+        multimask: bool = True,
+    ) -> MaskPrediction:
+        """Predict the masks of one object, or of N objects at once.
+
+        Prompts of one object can be mixed freely. A batch is given as points (N, K, 2), boxes
+        (N, 4), masks (N, H, W), or a mix of these with the same N, and is decoded together.
+
+        Parameters
+        ----------
+        embedding : ImageEmbedding
+            As :meth:`encode` of the same model returned it.
+        points_xy : array-like, shape (K, 2) or (N, K, 2), optional
+            Clicks as (x, y) in image pixels; (0, 0) is the centre of the first pixel.
+        point_labels : array-like of int, shape (K,) or (N, K), optional
+            1 for the object, 0 for background, -1 for padding.
+        box_xyxy : array-like, shape (4,) or (N, 4), optional
+            Boxes as (x0, y0, x1, y1) in image pixels.
+        mask : array-like, optional
+            Low-res logits (hl, wl), one mask of ``low_res_logits``; or a boolean mask (H, W),
+            which becomes logits of +-10, in between where its edge crosses a low-res cell. One
+            more axis in front for a batch.
+        multimask : bool
+            Three masks for an ambiguous prompt instead of one.
+
+        Returns
+        -------
+        MaskPrediction
+
+        Raises
+        ------
+        InputError
+            When a prompt is not valid, or the embedding is of another model.
+        DeviceError
+            When the device fails, or has too little memory.
+        """
+        self._check_embedding(embedding)
+        prompts = read_prompts(embedding.transform, points_xy, point_labels, box_xyxy, mask)
+        with translate_torch_errors(), torch.inference_mode():
+            prediction = self._predict_batch(embedding, prompts, multimask)
+        if prompts.is_batch:
+            return prediction
+        return MaskPrediction(
+            prediction.masks[0],
+            prediction.predicted_iou[0],
+            prediction.stability_score[0],
+            prediction.low_res_logits[0],
+        )
+
+    def _check_embedding(self, embedding: ImageEmbedding) -> None:
+        if embedding.model_digest != self.sam.digest:
+            raise InputError(
+                f"An embedding of the model {embedding.model_digest[:12] or 'without digest'} "
+                f"met the model {self.sam.name or 'in use'} ({self.sam.digest[:12]})",
+                rule="An embedding is decoded by the model that made it",
+                cure="Encode the image again with this predictor",
+            )
+
+    def _predict_batch(
+        self, embedding: ImageEmbedding, prompts: Prompts, multimask: bool
+    ) -> MaskPrediction:
+        transform, threshold = embedding.transform, self.sam.mask_threshold
+        n_masks = 3 if multimask else 1
+        shape = (prompts.count, n_masks)
+        masks = np.zeros((*shape, *transform.original_size_yx), dtype=np.bool_)
+        stability = np.zeros(shape, dtype=np.float32)
+        predicted_iou = np.zeros(shape, dtype=np.float32)
+        low_res = np.full((*shape, *transform.low_res_size_yx), -CERTAIN_LOGIT, dtype=np.float32)
+        for indices, windows, logits, iou in self._decode(embedding, prompts, multimask):
+            predicted_iou[indices] = iou.cpu().numpy()
+            for index, window, object_logits in zip(indices, windows, logits, strict=True):
+                upsampler = MaskUpsampler.for_window(
+                    transform, window, object_logits.device, threshold
+                )
+                rows, cols = window.cells(transform.low_res_stride)
+                low_res[index, :, rows, cols] = object_logits.cpu().numpy()
+                for m, region in enumerate(upsampler.upsample(object_logits)):
+                    (y, x), (height, width) = region.origin_yx, region.pixels.shape
+                    masks[index, m, y : y + height, x : x + width] = region.pixels
+                    stability[index, m] = np.nan_to_num(region.stability)
+        return MaskPrediction(masks, predicted_iou, stability, low_res)
+
+    def _decode(
+        self, embedding: ImageEmbedding, prompts: Prompts, multimask: bool
+    ) -> Iterator[tuple[list[int], list[Window], Tensor, Tensor]]:
+        """Decode the objects in batches whose windows have one size.
+
+        Yields the objects' indices, their windows, logits (n, M, hl, wl) and IoU (n, M).
+        """
+        spec, transform = self.sam.input_spec, embedding.transform
+        extents = prompts.extents_xyxy(spec.low_res_stride)
+        windows = [window_around(tuple(extent), transform, spec) for extent in extents.tolist()]
+        features = embedding.as_features()
+        for indices in _batches_of_one_size(windows):
+            chosen = [windows[index] for index in indices]
+            logits, iou = self.sam.decode(
+                _gather(features, chosen, spec.stride),
+                multimask=multimask,
+                **self._window_prompts(prompts, indices, chosen),
+            )
+            yield indices, chosen, logits, iou
+
+    def _window_prompts(
+        self, prompts: Prompts, indices: list[int], windows: list[Window]
+    ) -> _DecodePrompts:
+        """Move the prompts of some objects to their windows, as tensors on the device."""
+        device, stride = self.sam.device, self.sam.input_spec.low_res_stride
+        offsets = np.stack([window.offset_xy for window in windows])  # (n, 2)
+        points = boxes = logits = None
+        if prompts.points_xy is not None and prompts.labels is not None:
+            moved = prompts.points_xy[indices] - offsets[:, None]
+            points = (
+                torch.from_numpy(moved).to(device, torch.float32),
+                torch.from_numpy(prompts.labels[indices]).to(device),
+            )
+        if prompts.boxes_xyxy is not None:
+            moved = prompts.boxes_xyxy[indices] - np.tile(offsets, 2)
+            boxes = torch.from_numpy(moved).to(device, torch.float32)
+        if prompts.mask_logits is not None:
+            cut = [
+                prompts.mask_logits[index][window.cells(stride)]
+                for index, window in zip(indices, windows, strict=True)
+            ]
+            logits = torch.stack(cut)[:, None].to(device)
+        return {"points": points, "boxes": boxes, "mask_logits": logits}
+
+
+def _batches_of_one_size(windows: list[Window]) -> Iterator[list[int]]:
+    """Split indices into batches whose windows have one size, so that one call decodes them."""
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for index, window in enumerate(windows):
+        by_size.setdefault(window.size_yx, []).append(index)
+    for indices in by_size.values():
+        shared = len({windows[index] for index in indices}) == 1
+        limit = _PROMPTS_PER_CALL if shared else _WINDOWS_PER_CALL
+        for start in range(0, len(indices), limit):
+            yield indices[start : start + limit]
+
+
+def _gather(features: ImageFeatures, windows: list[Window], stride: int) -> ImageFeatures:
+    """Features of one window that all share, or of each window."""
+    distinct = list(dict.fromkeys(windows))
+    cut = {window: crop_features(features, window, stride) for window in distinct}
+    if len(distinct) == 1:
+        return cut[distinct[0]]
+    embedding = torch.cat([cut[window].embedding for window in windows])
+    skips = tuple(
+        torch.cat([cut[window].skips[level] for window in windows])
+        for level in range(len(features.skips))
+    )
+    return ImageFeatures(embedding, skips)
