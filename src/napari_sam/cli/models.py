@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,8 @@ def download(name: str) -> None:
 
     entry = find_model(name)
     try:
-        _show_progress(name, download_model(name))
+        with closing(download_model(name)) as events:
+            _show_progress(name, events)
     except KeyboardInterrupt:
         click.echo(
             f"Broken off. What has come is kept: napari-sam models download {name} goes on.",

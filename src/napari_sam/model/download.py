@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +41,7 @@ class DownloadProgress:
     total_bytes: int | None
 
 
-def download_model(name: str) -> Iterator[DownloadProgress]:
+def download_model(name: str) -> Generator[DownloadProgress, None, None]:
     """Download the weights of a registered model.
 
     Nothing happens until the generator is run. Closing it cancels: what has come stays as a
