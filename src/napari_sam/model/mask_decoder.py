@@ -11,7 +11,14 @@ from napari_sam.model.layers import MLP, ImageFeatures, LayerNorm2d
 from napari_sam.model.prompt_encoder import PromptEmbeddings
 from napari_sam.model.transformer import TwoWayTransformer
 
-__all__ = ["DecodedTokens", "MaskDecoder"]
+__all__ = ["ALL_MASKS", "MULTIMASK", "SINGLE_MASK", "DecodedTokens", "MaskDecoder"]
+
+SINGLE_MASK = slice(0, 1)
+"""The mask for a prompt that leaves no doubt."""
+MULTIMASK = slice(1, None)
+"""The masks for an ambiguous prompt."""
+ALL_MASKS = slice(None)
+"""All of them, for training."""
 
 
 class DecodedTokens(NamedTuple):
@@ -80,7 +87,7 @@ class MaskDecoder(nn.Module):
         )
 
     def forward(
-        self, features: ImageFeatures, image_pe: Tensor, prompts: PromptEmbeddings, multimask: bool
+        self, features: ImageFeatures, image_pe: Tensor, prompts: PromptEmbeddings, masks: slice
     ) -> tuple[Tensor, Tensor]:
         """Predict the masks of N prompts.
 
@@ -92,19 +99,19 @@ class MaskDecoder(nn.Module):
             Positional encoding of the embedding, (1, C, h, w).
         prompts : PromptEmbeddings
             Embeddings of the N prompts.
-        multimask : bool
-            Three masks for an ambiguous prompt instead of one.
+        masks : slice
+            Which masks: :data:`SINGLE_MASK`, :data:`MULTIMASK` or :data:`ALL_MASKS`.
 
         Returns
         -------
         tuple of Tensor
             Low-res logits (N, M, 4h, 4w) and predicted IoU (N, M).
         """
-        decoded = self.decode_tokens(features, image_pe, prompts, multimask)
-        return self.draw_masks(features, prompts, decoded, multimask), decoded.predicted_iou
+        decoded = self.decode_tokens(features, image_pe, prompts, masks)
+        return self.draw_masks(features, prompts, decoded, masks), decoded.predicted_iou
 
     def decode_tokens(
-        self, features: ImageFeatures, image_pe: Tensor, prompts: PromptEmbeddings, multimask: bool
+        self, features: ImageFeatures, image_pe: Tensor, prompts: PromptEmbeddings, masks: slice
     ) -> DecodedTokens:
         """Run the transformer and the predicted-IoU head; parameters as in :meth:`forward`."""
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
@@ -113,9 +120,8 @@ class MaskDecoder(nn.Module):
         tokens, image_tokens = self.transformer(
             features.embedding + prompts.dense, image_pe, tokens
         )
-        chosen = self._chosen(multimask)
-        mask_tokens = tokens[:, 1 : 1 + self.num_mask_tokens][:, chosen]
-        predicted_iou = self.iou_prediction_head(tokens[:, 0])[:, chosen]
+        mask_tokens = tokens[:, 1 : 1 + self.num_mask_tokens][:, masks]
+        predicted_iou = self.iou_prediction_head(tokens[:, 0])[:, masks]
         return DecodedTokens(mask_tokens, image_tokens, predicted_iou)
 
     def draw_masks(
@@ -123,14 +129,14 @@ class MaskDecoder(nn.Module):
         features: ImageFeatures,
         prompts: PromptEmbeddings,
         decoded: DecodedTokens,
-        multimask: bool,
+        masks: slice,
     ) -> Tensor:
         """Upscale the image tokens and weigh them by each mask token, (N, M, 4h, 4w)."""
         h, w = features.embedding.shape[-2:]
         upscaled = self._upscale(
             decoded.image_tokens.transpose(1, 2).unflatten(2, (h, w)), features, prompts
         )
-        networks = list(self.output_hypernetworks_mlps)[self._chosen(multimask)]
+        networks = list(self.output_hypernetworks_mlps)[masks]
         weights = torch.stack(
             [network(decoded.mask_tokens[:, index]) for index, network in enumerate(networks)],
             dim=1,
@@ -149,6 +155,3 @@ class MaskDecoder(nn.Module):
             fine = fine + features.skips[0]
         upscaled: Tensor = last(fine)
         return upscaled
-
-    def _chosen(self, multimask: bool) -> slice:
-        return slice(1, None) if multimask else slice(0, 1)

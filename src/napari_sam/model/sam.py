@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from napari_sam.model.instance_head import InstanceHead
 from napari_sam.model.layers import ImageFeatures
-from napari_sam.model.mask_decoder import MaskDecoder
+from napari_sam.model.mask_decoder import MULTIMASK, SINGLE_MASK, MaskDecoder
 from napari_sam.model.prompt_encoder import MapPromptEncoder, Points, PromptEncoder
 
 __all__ = ["DecodedMasks", "InputSpec", "Sam"]
@@ -178,7 +178,9 @@ class Sam(nn.Module):
         h, w = features.embedding.shape[-2:]
         prompts = self.prompt_encoder(points, boxes, mask_logits, (h, w), origin_xy)
         image_pe = self.prompt_encoder.dense_pe((h, w), origin_xy)
-        logits, predicted_iou = self.mask_decoder(features, image_pe, prompts, multimask)
+        logits, predicted_iou = self.mask_decoder(
+            features, image_pe, prompts, MULTIMASK if multimask else SINGLE_MASK
+        )
         return logits, predicted_iou
 
     def decode_above(
@@ -213,14 +215,15 @@ class Sam(nn.Module):
         prompts = self.prompt_encoder(points, None, None, (h, w))
         image_pe = self.prompt_encoder.dense_pe((h, w))
         decoder = self.mask_decoder
-        decoded = decoder.decode_tokens(features, image_pe, prompts, multimask)
+        masks = MULTIMASK if multimask else SINGLE_MASK
+        decoded = decoder.decode_tokens(features, image_pe, prompts, masks)
         passed = decoded.predicted_iou > min_predicted_iou  # (N, M)
         kept = passed.any(dim=1)
         logits = decoder.draw_masks(
             _select_features(features, kept),
             type(prompts)(*(None if part is None else _select(part, kept) for part in prompts)),
             type(decoded)(*(part[kept] for part in decoded)),
-            multimask,
+            masks,
         )  # (kept, M, hl, wl)
         prompt_index, mask_index = passed.nonzero(as_tuple=True)
         return DecodedMasks(

@@ -1,0 +1,1 @@
+"""Training: data, prompts, losses and the loop."""

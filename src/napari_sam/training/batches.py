@@ -1,0 +1,155 @@
+"""Training batches: crops, their instance maps, and the objects to prompt for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.core.errors import InputError
+from napari_sam.evaluation.datasets import iter_images, list_pairs, stretch
+from napari_sam.training.augment import (
+    Crop,
+    TrainingImage,
+    change_look,
+    make_training_image,
+    take_crop,
+)
+from napari_sam.training.config import TrainConfig
+from napari_sam.training.synthetic_cells import synthetic_image
+from napari_sam.training.targets import instance_targets
+
+__all__ = ["Batch", "BatchSource", "load_training_images"]
+
+SYNTHETIC = "synthetic"
+MIN_OBJECT_PIXELS = 24
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's crops and objects.
+
+    Attributes
+    ----------
+    images : ndarray of uint8
+        (B, S, S, 3).
+    maps : ndarray of float32
+        Targets of the instance head, (B, 3, S, S).
+    masks : ndarray of bool
+        True mask of each object, (N, S, S); empty for a background click.
+    image_index : ndarray of int
+        The crop of each object, (N,).
+    background : ndarray of bool
+        Which objects are background clicks, (N,).
+    background_masks : ndarray of bool
+        Where a background click may land, (N, S, S); empty masks for objects.
+    """
+
+    images: NDArray[np.uint8]
+    maps: NDArray[np.float32]
+    masks: NDArray[np.bool_]
+    image_index: NDArray[np.int64]
+    background: NDArray[np.bool_]
+    background_masks: NDArray[np.bool_]
+
+
+def load_training_images(folder: Path, split: str | None = "train") -> list[TrainingImage]:
+    """Read and stretch the labelled images that a licence allows training on."""
+    pairs = list_pairs(folder, split=split, use="train") if _has_index(folder) else list_pairs(folder)
+    return [
+        make_training_image(item.group, stretch(item.image), item.labels)
+        for item in iter_images(pairs)
+        if item.labels.any()
+    ]
+
+
+class BatchSource:
+    """Draws batches; batch ``i`` depends on the seed and ``i`` alone, so a run can resume.
+
+    Parameters
+    ----------
+    images : list of TrainingImage
+        What to crop from.
+    config : TrainConfig
+        Sizes, fractions and the weight of each group.
+
+    Raises
+    ------
+    InputError
+        If no image has a group with a positive weight.
+    """
+
+    def __init__(self, images: list[TrainingImage], config: TrainConfig) -> None:
+        self.config = config
+        self.by_group: dict[str, list[TrainingImage]] = {}
+        for image in images:
+            self.by_group.setdefault(image.group, []).append(image)
+        weights = {group: _group_weight(group, config.sampling) for group in self.by_group}
+        if config.sampling.get(SYNTHETIC, 0.0) > 0:
+            weights[SYNTHETIC] = config.sampling[SYNTHETIC]
+        total = sum(weights.values())
+        if total <= 0:
+            raise InputError(
+                f"No group of {sorted(self.by_group)} has a weight above 0",
+                rule="Training samples groups by the weights in `sampling`",
+                cure="Correct the group names or weights in the training configuration",
+            )
+        self.groups = sorted(weights)
+        self.probabilities = np.array([weights[group] / total for group in self.groups])
+
+    def batch(self, index: int) -> Batch:
+        """Draw batch number ``index``."""
+        rng = np.random.default_rng([self.config.seed, index])
+        crops = [self._crop(rng) for _ in range(self.config.images_per_batch)]
+        images = np.stack([change_look(crop.image, rng) for crop in crops])
+        maps = np.stack([instance_targets(crop.labels) for crop in crops])
+        objects = [
+            (number, *self._object(crop.labels, rng))
+            for number, crop in enumerate(crops)
+            for _ in range(self.config.objects_per_image)
+        ]
+        numbers, masks, background = zip(*objects, strict=True)
+        is_background = np.array(background)
+        stacked = np.stack(masks)
+        return Batch(
+            images,
+            maps,
+            stacked & ~is_background[:, None, None],
+            np.array(numbers),
+            is_background,
+            stacked & is_background[:, None, None],
+        )
+
+    def _crop(self, rng: np.random.Generator) -> Crop:
+        size = self.config.crop_size
+        group = self.groups[int(rng.choice(len(self.groups), p=self.probabilities))]
+        if group == SYNTHETIC:
+            image, labels = synthetic_image((size, size), rng)
+            return Crop(np.repeat(stretch(image)[..., None], 3, axis=2), labels)
+        members = self.by_group[group]
+        return take_crop(members[int(rng.integers(len(members)))], size, rng)
+
+    def _object(
+        self, labels: NDArray[np.int32], rng: np.random.Generator
+    ) -> tuple[NDArray[np.bool_], bool]:
+        """Draw an object, or the background, as a mask and whether it is background."""
+        sizes = np.bincount(labels.ravel())
+        candidates = np.flatnonzero(sizes >= MIN_OBJECT_PIXELS)
+        candidates = candidates[candidates > 0]
+        wants_background = rng.random() < self.config.background_fraction
+        if candidates.size and not (wants_background and sizes[0] > 0):
+            return labels == int(rng.choice(candidates)), False
+        ground = labels == 0
+        return (ground, True) if ground.any() else (labels > 0, False)
+
+
+def _has_index(folder: Path) -> bool:
+    return (Path(folder) / "index.csv").exists()
+
+
+def _group_weight(group: str, sampling: dict[str, float]) -> float:
+    """Weight of the longest name in ``sampling`` that the group starts with."""
+    matches = [name for name in sampling if group.startswith(name)]
+    return sampling[max(matches, key=len)] if matches else 1.0

@@ -1,0 +1,167 @@
+"""The configuration of a training run, read from a TOML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from napari_sam.core.errors import ConfigError
+
+__all__ = ["TrainConfig", "load_config"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What to train on, for how long, and where to put it.
+
+    Attributes
+    ----------
+    data : str
+        Folder with ``index.csv``, or with ``images/`` and ``labels/``. A relative path starts at
+        the configuration file.
+    output : str
+        Folder for checkpoints, log and curves.
+    model : str
+        Architecture to train, or a weights file to start from.
+    iterations : int
+        Optimiser steps in all.
+    crop_size : int
+        Side of a training crop, in pixels.
+    images_per_batch, objects_per_image : int
+        Crops a step, and prompts a crop.
+    max_rounds : int
+        Prompts an object gets at most: the first, then corrective clicks.
+    extra_round_probability : float
+        Chance of each further round.
+    learning_rate, weight_decay : float
+        Of AdamW; the rate rises over ``warmup`` steps, then falls along a cosine to a hundredth.
+    warmup : int
+        Steps over which the learning rate rises.
+    freeze_norm_from : float
+        Fraction of the run from which batch normalisation keeps its statistics.
+    ema_decay : float
+        Decay of the moving average of the weights, which is what is validated and exported.
+    sampling : dict of str to float
+        Relative weight of each group (set and modality, or the start of it); ``synthetic`` is the
+        generator. Groups that are not named have weight 1.
+    background_fraction : float
+        Share of clicks on background, which teach the predicted IoU to be low there.
+    box_fraction : float
+        Share of objects that get a box first instead of a click.
+    proposal_weight : float
+        Weight of the instance maps' loss.
+    autocast : bool
+        bfloat16 in the forward pass.
+    seed : int
+        Fixes weights, crops and prompts.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    checkpoint_every, validate_every : int
+        Steps between checkpoints and between validations.
+    validation_objects : int
+        Objects a group in each validation.
+    """
+
+    data: str
+    output: str
+    model: str = "compact"
+    iterations: int = 4000
+    crop_size: int = 256
+    images_per_batch: int = 4
+    objects_per_image: int = 6
+    max_rounds: int = 3
+    extra_round_probability: float = 0.4
+    learning_rate: float = 1.2e-3
+    weight_decay: float = 0.01
+    warmup: int = 100
+    freeze_norm_from: float = 0.75
+    ema_decay: float = 0.998
+    sampling: dict[str, float] = field(default_factory=dict)
+    background_fraction: float = 0.1
+    box_fraction: float = 0.35
+    proposal_weight: float = 0.5
+    autocast: bool = False
+    seed: int = 0
+    device: str = "auto"
+    checkpoint_every: int = 100
+    validate_every: int = 250
+    validation_objects: int = 60
+
+    def __post_init__(self) -> None:
+        positive = ("iterations", "images_per_batch", "objects_per_image", "max_rounds",
+                    "checkpoint_every", "validate_every", "validation_objects")  # fmt: skip
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise _refused(name, getattr(self, name), "at least 1")
+        if self.crop_size < 64 or self.crop_size % 32:
+            raise _refused("crop_size", self.crop_size, "a multiple of 32 from 64 on")
+        if self.learning_rate <= 0:
+            raise _refused("learning_rate", self.learning_rate, "above 0")
+        fractions = ("extra_round_probability", "background_fraction", "box_fraction",
+                     "freeze_norm_from", "ema_decay")  # fmt: skip
+        for name in fractions:
+            if not 0 <= getattr(self, name) <= 1:
+                raise _refused(name, getattr(self, name), "between 0 and 1")
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read a training configuration.
+
+    Parameters
+    ----------
+    path : Path
+        A TOML file with the fields of :class:`TrainConfig`.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing, not TOML, or names an option that does not exist or has a value
+        out of range.
+    """
+    try:
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(
+            f"The training configuration {path} cannot be read ({error})",
+            rule="A configuration is a TOML file",
+            cure="Start from configs/compact.toml",
+        ) from error
+    for name in ("data", "output"):
+        if isinstance(values.get(name), str):
+            values[name] = str(Path(path).parent / values[name])
+    return config_from_dict(values)
+
+
+def config_from_dict(values: dict[str, Any]) -> TrainConfig:
+    """Check names and types of ``values`` and build the configuration."""
+    fields = {item.name: item for item in dataclasses.fields(TrainConfig)}
+    unknown = sorted(set(values) - set(fields))
+    missing = [name for name in ("data", "output") if name not in values]
+    if unknown or missing:
+        raise ConfigError(
+            f"Unknown options: {unknown}; missing options: {missing}",
+            rule=f"A training configuration has the options {', '.join(fields)}",
+            cure="Correct the spelling, or add what is missing",
+        )
+    for name, value in values.items():
+        kinds = _accepted_types(str(fields[name].type))
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise _refused(name, value, f"of type {fields[name].type}")
+    return TrainConfig(**values)
+
+
+def _accepted_types(annotation: str) -> tuple[type, ...]:
+    if annotation.startswith("dict"):
+        return (dict,)
+    return {"str": (str,), "int": (int,), "float": (float, int), "bool": (bool,)}[annotation]
+
+
+def _refused(name: str, value: object, rule: str) -> ConfigError:
+    return ConfigError(
+        f"{name} = {value!r} was given",
+        rule=f"{name} must be {rule}",
+        cure="Correct the value in the training configuration",
+    )

@@ -1,0 +1,257 @@
+"""The training loop: a generator of events, resumable at any moment."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from napari_sam.core.errors import ConfigError, NapariSamError
+from napari_sam.model import resolve_device
+from napari_sam.model.sam import Sam
+from napari_sam.training.batches import Batch, BatchSource, load_training_images
+from napari_sam.training.checkpoint import MovingAverage, load_checkpoint, save_checkpoint
+from napari_sam.training.config import TrainConfig
+from napari_sam.training.log import TrainingLog
+from napari_sam.training.start import build_start_model
+from napari_sam.training.step import StepLosses, training_losses
+from napari_sam.training.validation import (
+    GroupScores,
+    ValidationCrop,
+    draw_validation_crops,
+    validate,
+)
+
+__all__ = ["Started", "StepDone", "Stopped", "TrainEvent", "Validated", "train"]
+
+CHECKPOINT_NAME = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class Started:
+    """Training begins, or goes on, at ``iteration`` of ``iterations``."""
+
+    iteration: int
+    iterations: int
+    images: int
+    device: str
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """One optimiser step was taken."""
+
+    iteration: int
+    loss: float
+    train_iou: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Validated:
+    """The averaged weights were scored on the validation split."""
+
+    iteration: int
+    scores: dict[str, GroupScores]
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The run is over; its checkpoint is in ``checkpoint``."""
+
+    iteration: int
+    checkpoint: Path
+
+
+TrainEvent = Started | StepDone | Validated | Stopped
+
+
+def train(config: TrainConfig) -> Iterator[TrainEvent]:
+    """Train a model.
+
+    A checkpoint is written every ``checkpoint_every`` steps and when the generator is closed; the
+    same call goes on from it. Crops and prompts depend on the seed and the step alone.
+
+    Parameters
+    ----------
+    config : TrainConfig
+        What to train, on what, for how long.
+
+    Yields
+    ------
+    Started, StepDone, Validated or Stopped
+
+    Raises
+    ------
+    InputError
+        If the data cannot be used.
+    ConfigError
+        If the output folder holds another run.
+    """
+    run = _Run(config)
+    yield Started(run.iteration, config.iterations, len(run.images), str(run.device))
+    if run.finished:
+        yield Stopped(run.iteration, run.checkpoint_path)
+        return
+    try:
+        yield from run.steps()
+    finally:
+        run.save()
+    yield Stopped(run.iteration, run.checkpoint_path)
+
+
+class _Run:
+    """State of one training run."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.folder = Path(config.output)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.checkpoint_path = self.folder / CHECKPOINT_NAME
+        torch.manual_seed(config.seed)
+        self.device = resolve_device(config.device)
+        self.model: Sam = build_start_model(config.model).to(self.device)
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.images = load_training_images(Path(config.data))
+        self.source = BatchSource(self.images, config)
+        self.optimizer = torch.optim.AdamW(
+            _parameter_groups(self.model, config.weight_decay), lr=config.learning_rate
+        )
+        self.average = MovingAverage(self.model, config.ema_decay)
+        self.log = TrainingLog(self.folder)
+        self.iteration = 0
+        self._resume()
+        self.validation = self._validation_crops()
+
+    @property
+    def finished(self) -> bool:
+        return self.iteration >= self.config.iterations
+
+    def steps(self) -> Iterator[TrainEvent]:
+        config = self.config
+        with ThreadPoolExecutor(1) as pool:  # draws the next batch while this one is learnt
+            upcoming = pool.submit(self.source.batch, self.iteration)
+            while not self.finished:
+                started = time.perf_counter()
+                batch = upcoming.result()
+                upcoming = pool.submit(self.source.batch, self.iteration + 1)
+                losses = self._step(batch)
+                self.iteration += 1
+                seconds = time.perf_counter() - started
+                self.log.add_step(self.iteration, losses, seconds)
+                if self.iteration % config.checkpoint_every == 0:
+                    self.save()
+                total = float(losses.total.detach())
+                yield StepDone(self.iteration, total, losses.train_iou, seconds)
+                if self.iteration % config.validate_every == 0 or self.finished:
+                    yield self._validate()
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        state: dict[str, Any] = {
+            "iteration": self.iteration,
+            "config": json.dumps(dataclasses.asdict(self.config)),
+            "model": self.model.state_dict(),
+            "average": self.average.state,
+            "optimizer": self.optimizer.state_dict(),
+        }
+        save_checkpoint(self.checkpoint_path, state)
+        self.log.flush()
+
+    def _step(self, batch: Batch) -> StepLosses:
+        config = self.config
+        self.model.train()
+        if self.iteration >= config.freeze_norm_from * config.iterations:
+            _freeze_batch_norm(self.model)
+        rate = _learning_rate(self.iteration, config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        rng = np.random.default_rng([config.seed, self.iteration, 1])
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.autocast):
+            losses = training_losses(self.model, batch, config, rng)
+        if not math.isfinite(float(losses.total.detach())):
+            raise NapariSamError(
+                f"The loss became {float(losses.total.detach())} at step {self.iteration}",
+                rule="Training needs a finite loss",
+                cure="Lower learning_rate and start again in a new output folder",
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.average.update(self.model, self.iteration)
+        return losses
+
+    def _validate(self) -> Validated:
+        own = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.model.load_state_dict(self.average.state)
+        scores = validate(self.model.eval(), self.validation)
+        self.model.load_state_dict(own)
+        self.log.add_validation(self.iteration, scores)
+        return Validated(self.iteration, scores)
+
+    def _validation_crops(self) -> list[ValidationCrop]:
+        if not (Path(self.config.data) / "index.csv").exists():
+            return []  # a plain folder has no split
+        images = load_training_images(Path(self.config.data), split="val")
+        return draw_validation_crops(
+            images, self.config.crop_size, self.config.validation_objects
+        )
+
+    def _resume(self) -> None:
+        if not self.checkpoint_path.exists():
+            return
+        state = load_checkpoint(self.checkpoint_path)
+        before = json.loads(state["config"])
+        changed = sorted(
+            name
+            for name, value in dataclasses.asdict(self.config).items()
+            if name not in _MAY_CHANGE and before.get(name) != value
+        )
+        if changed:
+            raise ConfigError(
+                f"{self.folder} holds a run with other values of {', '.join(changed)}",
+                rule="A run goes on with the options that it began with",
+                cure="Restore these options, or choose another output folder",
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.state = {k: v.to(self.device) for k, v in state["average"].items()}
+        self.iteration = int(state["iteration"])
+        self.log.truncate(self.iteration)
+
+
+_MAY_CHANGE = {"data", "output", "device", "checkpoint_every", "validate_every", "validation_objects"}
+
+
+def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weights decay; biases, norms and embeddings of single tokens do not."""
+    decays, stays = [], []
+    for parameter in model.parameters():
+        (decays if parameter.ndim > 1 and min(parameter.shape[:2]) > 1 else stays).append(parameter)
+    return [{"params": decays, "weight_decay": weight_decay}, {"params": stays, "weight_decay": 0.0}]
+
+
+def _learning_rate(iteration: int, config: TrainConfig) -> float:
+    """Linear warm-up, then a cosine down to a hundredth."""
+    if iteration < config.warmup:
+        return config.learning_rate * (iteration + 1) / config.warmup
+    progress = (iteration - config.warmup) / max(config.iterations - config.warmup, 1)
+    return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def _freeze_batch_norm(model: nn.Module) -> None:
+    """Let batch normalisation use its running statistics, as at inference."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()

@@ -1,0 +1,200 @@
+"""One training step: rounds of simulated prompts through the prompt encoder and mask decoder."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from napari_sam.model.layers import ImageFeatures
+from napari_sam.model.mask_decoder import ALL_MASKS
+from napari_sam.model.sam import Sam
+from napari_sam.training.batches import Batch
+from napari_sam.training.config import TrainConfig
+from napari_sam.training.losses import instance_loss, iou_targets, mask_loss
+from napari_sam.training.prompts import draw_box, draw_click, draw_correction
+
+__all__ = ["StepLosses", "training_losses"]
+
+SINGLE_MASK_WEIGHT = 0.5
+"""Weight of the single-mask token's loss on a first click, where the multimask output leads."""
+
+
+class StepLosses(NamedTuple):
+    """Losses of a step: ``total`` to descend, and parts as figures for the log."""
+
+    total: Tensor
+    mask: float
+    iou: float
+    proposals: float
+    train_iou: float
+
+
+class _Prompted(NamedTuple):
+    """The prompts of N objects so far: padded clicks, and boxes for those that have one."""
+
+    points: list[list[tuple[float, float]]]
+    labels: list[list[int]]
+    boxes: list[tuple[float, float, float, float] | None]
+
+
+def training_losses(
+    model: Sam, batch: Batch, config: TrainConfig, rng: np.random.Generator
+) -> StepLosses:
+    """Prompt each object for one or more rounds and sum up the losses.
+
+    The first round is a click (loss: minimum over the three masks) or a box (single-mask token);
+    later rounds add a click into the largest error and give the last logits as mask prompt.
+    """
+    device = model.device
+    pixels = torch.from_numpy(batch.images).to(device).permute(0, 3, 1, 2).float()
+    features = model.encode(pixels.contiguous(memory_format=torch.channels_last))
+    target = _shrink(torch.from_numpy(batch.masks).to(device), model.input_spec.low_res_stride)
+    background = torch.from_numpy(batch.background).to(device)
+    origin = _draw_origin(model, config.crop_size, rng)
+    prompted = _first_prompts(batch, config, rng)
+    rounds = 1
+    while rounds < config.max_rounds and rng.random() < config.extra_round_probability:
+        rounds += 1
+    total = pixels.new_zeros(())
+    mask_part = iou_part = quality = 0.0
+    previous: Tensor | None = None
+    for number in range(rounds):
+        logits, predicted_iou = _decode_all(
+            model, features, batch.image_index, prompted, previous, origin
+        )
+        losses = mask_loss(logits, target)  # (N, 4)
+        actual_iou = iou_targets(logits, target)
+        chosen, best = _combine(losses, prompted, number)
+        mask_term = (chosen * ~background).sum() / (~background).sum().clamp(min=1)
+        iou_term = nn.functional.mse_loss(predicted_iou, actual_iou)
+        total = total + (mask_term + 2.0 * iou_term) / rounds
+        mask_part += float(mask_term.detach()) / rounds
+        iou_part += float(iou_term.detach()) / rounds
+        if number == 0:
+            reached = actual_iou.gather(1, best[:, None])[:, 0]
+            quality = float((reached * ~background).sum() / (~background).sum().clamp(min=1))
+        if number + 1 < rounds:
+            previous = logits.gather(1, best[:, None, None, None].expand(-1, 1, *logits.shape[2:]))
+            previous = previous.detach()
+            prompted = _add_corrections(prompted, batch, previous, rng)
+    proposals = pixels.new_zeros(())
+    if model.instance_head is not None and config.proposal_weight > 0:
+        maps = torch.from_numpy(batch.maps).to(device)
+        proposals = instance_loss(
+            model.instance_head(features), nn.functional.avg_pool2d(maps, 4)
+        )
+        total = total + config.proposal_weight * proposals
+    return StepLosses(total, mask_part, iou_part, float(proposals.detach()), quality)
+
+
+def _combine(losses: Tensor, prompted: _Prompted, number: int) -> tuple[Tensor, Tensor]:
+    """Loss of each object and the mask to go on with, from the losses (N, 4) of its masks."""
+    ambiguous = torch.tensor(
+        [number == 0 and box is None for box in prompted.boxes], device=losses.device
+    )
+    least, index = losses[:, 1:].min(dim=1)
+    single = losses[:, 0]
+    loss = torch.where(ambiguous, least + SINGLE_MASK_WEIGHT * single, single)
+    return loss, torch.where(ambiguous, index + 1, torch.zeros_like(index))
+
+
+def _decode_all(
+    model: Sam,
+    features: ImageFeatures,
+    image_index: NDArray[np.int64],
+    prompted: _Prompted,
+    previous: Tensor | None,
+    origin: tuple[float, float],
+) -> tuple[Tensor, Tensor]:
+    """Decode all four masks of N objects; those with a box go in a call of their own."""
+    count = len(image_index)
+    has_box = np.array([box is not None for box in prompted.boxes])
+    logits: list[Tensor] = []
+    predicted: list[Tensor] = []
+    order: list[int] = []
+    for with_box in (False, True):
+        members = np.flatnonzero(has_box == with_box)
+        if members.size == 0:
+            continue
+        order.extend(members.tolist())
+        device = features.embedding.device
+        index = torch.from_numpy(image_index[members]).to(device)
+        own = ImageFeatures(features.embedding[index], tuple(s[index] for s in features.skips))
+        points = _stack_points(prompted, members, device)
+        boxes = None
+        if with_box:
+            boxes = torch.tensor([prompted.boxes[m] for m in members], device=device)
+        mask = None if previous is None else previous[torch.from_numpy(members).to(device)]
+        grid = (own.embedding.shape[-2], own.embedding.shape[-1])
+        prompts = model.prompt_encoder(points, boxes, mask, grid, origin)
+        image_pe = model.prompt_encoder.dense_pe(grid, origin)
+        group_logits, group_iou = model.mask_decoder(own, image_pe, prompts, ALL_MASKS)
+        logits.append(group_logits)
+        predicted.append(group_iou)
+    back = torch.empty(count, dtype=torch.long)
+    back[torch.tensor(order)] = torch.arange(count)
+    back = back.to(features.embedding.device)
+    return torch.cat(logits).float()[back], torch.cat(predicted).float()[back]
+
+
+def _stack_points(
+    prompted: _Prompted, members: NDArray[np.int64], device: torch.device
+) -> tuple[Tensor, Tensor] | None:
+    """Pad the clicks of some objects to one count; None where no object has any."""
+    longest = max(len(prompted.points[member]) for member in members)
+    if longest == 0:
+        return None
+    coords = torch.zeros(len(members), longest, 2)
+    labels = torch.full((len(members), longest), -1.0)
+    for row, member in enumerate(members):
+        clicks = prompted.points[member]
+        if clicks:
+            coords[row, : len(clicks)] = torch.tensor(clicks)
+            labels[row, : len(clicks)] = torch.tensor(prompted.labels[member], dtype=torch.float)
+    return coords.to(device), labels.to(device)
+
+
+def _first_prompts(batch: Batch, config: TrainConfig, rng: np.random.Generator) -> _Prompted:
+    """A click or a box for each object; a click for each background."""
+    prompted = _Prompted([], [], [])
+    for mask, ground, is_background in zip(
+        batch.masks, batch.background_masks, batch.background, strict=True
+    ):
+        if not is_background and rng.random() < config.box_fraction:
+            prompted.points.append([])
+            prompted.labels.append([])
+            prompted.boxes.append(draw_box(mask, rng))
+            continue
+        prompted.points.append([draw_click(ground if is_background else mask, rng)])
+        prompted.labels.append([1])
+        prompted.boxes.append(None)
+    return prompted
+
+
+def _add_corrections(
+    prompted: _Prompted, batch: Batch, previous: Tensor, rng: np.random.Generator
+) -> _Prompted:
+    """Add a click into the largest error of each object's mask."""
+    size = batch.masks.shape[-1]
+    masks = nn.functional.interpolate(previous, size=(size, size), mode="bilinear") > 0
+    points, labels = [], []
+    for index, prediction in enumerate(masks[:, 0].cpu().numpy()):
+        click, label = draw_correction(batch.masks[index], prediction, rng)
+        points.append([*prompted.points[index], click])
+        labels.append([*prompted.labels[index], label])
+    return _Prompted(points, labels, prompted.boxes)
+
+
+def _shrink(masks: Tensor, stride: int) -> Tensor:
+    """Average masks (N, S, S) over the cells of the low-res logits."""
+    return nn.functional.avg_pool2d(masks[:, None].float(), stride)[:, 0]
+
+
+def _draw_origin(model: Sam, crop_size: int, rng: np.random.Generator) -> tuple[float, float]:
+    """Put the crop anywhere in the frame of the positional encoding."""
+    room = max(model.input_spec.size - crop_size, 0)
+    return float(rng.uniform(0, room)), float(rng.uniform(0, room))
