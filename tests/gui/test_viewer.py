@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,3 +77,38 @@ def test_a_result_without_a_viewer_opens_a_window(
     viewer = show_result(image, np.eye(8, dtype=np.int32))
     wait_until(viewer.window._qt_window.isVisible)
     viewer.close()
+
+
+def test_files_are_shown_with_their_pixel_size(
+    screen: None, nothing_left_behind: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import napari
+    import tifffile
+
+    from napari_sam._napari import viewer as viewer_module
+
+    image = np.arange(2 * 16 * 16, dtype=np.uint16).reshape(2, 16, 16)
+    metadata = {"axes": "ZYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "PhysicalSizeZ": 2.0}
+    tifffile.imwrite(tmp_path / "image.ome.tif", image, metadata=metadata)
+    tifffile.imwrite(tmp_path / "labels.ome.tif", image % 3, metadata=metadata)
+
+    def look_and_close() -> None:
+        viewer = napari.current_viewer()
+        np.testing.assert_array_equal(viewer.layers["image"].data, image)
+        np.testing.assert_array_equal(viewer.layers["labels"].data, image % 3)
+        np.testing.assert_allclose(viewer.layers["labels"].scale, (2.0, 0.5, 0.5))
+        viewer.close()
+
+    monkeypatch.setattr(viewer_module.napari, "run", look_and_close)
+    paths = [str(tmp_path / "image.ome.tif"), str(tmp_path / "labels.ome.tif")]
+    assert viewer_module.main(paths) == 0
+
+
+@pytest.mark.parametrize("words", [["one"], ["absent.tif", "absent.zarr"]])
+def test_words_that_name_no_files_are_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from napari_sam._napari.viewer import main
+
+    assert main(words) == 2
+    assert capsys.readouterr().err
