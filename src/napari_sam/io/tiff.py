@@ -1,0 +1,190 @@
+"""TIFF, OME-TIFF, ImageJ stacks and BigTIFF through tifffile's Zarr store, never loaded whole."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+from xml.etree import ElementTree
+
+import tifffile
+import zarr
+
+from napari_sam.core.errors import InputError
+from napari_sam.io.volume import ArrayVolume, LazyArray, Volume, resolve_axes, unreadable
+
+__all__ = ["open_tiff"]
+
+PALETTE = 3
+RGB = 2
+SIGNS_OF_DAMAGE = ("invalid page offset", "corrupt", "TiffTag 270 ")
+"""What tifffile logs on a broken chain of pages, or on a lost description (tag 270), which holds
+the axes."""
+UNIT_NAMES = {
+    "µm": "micrometer",
+    "μm": "micrometer",  # the Greek letter instead of the micro sign
+    "um": "micrometer",
+    "micron": "micrometer",
+    "microns": "micrometer",
+    "\\u00B5m": "micrometer",
+    "nm": "nanometer",
+    "mm": "millimeter",
+    "cm": "centimeter",
+    "m": "meter",
+    "Å": "angstrom",
+    "s": "second",
+    "sec": "second",
+    "ms": "millisecond",
+    "min": "minute",
+    "h": "hour",
+}
+
+
+def open_tiff(path: Path, axes: str | None = None) -> Volume:
+    """Open the first series of a TIFF file.
+
+    Parameters
+    ----------
+    path : Path
+    axes : str, optional
+        Axes in the order of the file, instead of what the file says.
+
+    Returns
+    -------
+    Volume
+        With the pyramid levels, pixel sizes and units that OME or ImageJ metadata give.
+
+    Raises
+    ------
+    InputError
+        When the file is truncated or damaged, holds palette colours, or has ambiguous axes.
+    """
+    file = None
+    try:
+        with _complaints() as complaints:
+            file = tifffile.TiffFile(path)
+            len(file.pages)  # walks the whole chain of pages, so that a truncated one is noticed
+            series = file.series[0]
+        _check_complete(path, file, series, complaints)
+        return _volume(path, file, series, axes)
+    except Exception as error:  # tifffile raises anything on damaged files
+        if file is not None:
+            file.close()
+        raise unreadable(path, error) from error
+
+
+def _volume(path: Path, file: Any, series: Any, axes: str | None) -> Volume:
+    page = series.keyframe
+    if page.photometric == PALETTE:
+        raise InputError(
+            f"The image {path} holds palette colours",
+            rule="Pixels must be intensities or RGB; palette numbers are neither",
+            cure="Save the image as RGB",
+        )
+    hint = series.axes if page.photometric == RGB else series.axes.replace("S", "C")
+    letters = resolve_axes(series.shape, axes, hint)
+    arrays = [
+        cast(LazyArray, zarr.open_array(series.aszarr(level=level), mode="r"))
+        for level in range(len(series.levels))
+    ]
+    scale, units = _pixel_sizes(file, page)
+    return ArrayVolume(path, arrays, letters, scale=scale, units=units, close=file.close)
+
+
+@contextmanager
+def _complaints() -> Iterator[list[str]]:
+    """Collect what tifffile logs: it reports a broken chain of pages there and reads on."""
+    messages: list[str] = []
+
+    class _Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(record.getMessage())
+
+    logger = logging.getLogger("tifffile")
+    collector, propagate = _Collector(level=logging.WARNING), logger.propagate
+    logger.addHandler(collector)
+    logger.propagate = False
+    try:
+        yield messages
+    finally:
+        logger.removeHandler(collector)
+        logger.propagate = propagate
+
+
+def _check_complete(path: Path, file: Any, series: Any, complaints: list[str]) -> None:
+    """Refuse a file that ends before its data, before anything is computed."""
+    size = path.stat().st_size
+    ends = [
+        offset + count
+        for page in series.pages
+        if page is not None
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)
+    ]
+    if series.dataoffset is not None:
+        ends.append(series.dataoffset + series.nbytes)
+    missing = max(ends, default=0) - size
+    broken = [text for text in complaints if any(sign in text for sign in SIGNS_OF_DAMAGE)]
+    if missing > 0 or broken:
+        found = f"{missing} bytes of its pixels are missing" if missing > 0 else broken[0]
+        raise InputError(
+            f"The TIFF {path} is truncated or damaged: {found}",
+            rule=f"All pages that it lists must lie within its {size} bytes",
+            cure="Copy the file again from its origin, or export it again",
+        )
+
+
+def _pixel_sizes(file: Any, page: Any) -> tuple[dict[str, float], dict[str, str]]:
+    if file.is_ome:
+        return _ome_pixel_sizes(file.ome_metadata)
+    if file.is_imagej:
+        return _imagej_pixel_sizes(file.imagej_metadata or {}, page)
+    return {}, {}
+
+
+def _ome_pixel_sizes(xml: str) -> tuple[dict[str, float], dict[str, str]]:
+    pixels = ElementTree.fromstring(xml).find(".//{*}Pixels")
+    scale: dict[str, float] = {}
+    units: dict[str, str] = {}
+    if pixels is None:
+        return scale, units
+    for axis, name in {
+        "X": "PhysicalSizeX",
+        "Y": "PhysicalSizeY",
+        "Z": "PhysicalSizeZ",
+        "T": "TimeIncrement",
+    }.items():
+        value = _positive(pixels.get(name))
+        if value is not None:
+            scale[axis] = value
+            unit = pixels.get(f"{name}Unit", "s" if axis == "T" else "µm")
+            units |= {axis: UNIT_NAMES[unit]} if unit in UNIT_NAMES else {}
+    return scale, units
+
+
+def _imagej_pixel_sizes(
+    metadata: dict[str, Any], page: Any
+) -> tuple[dict[str, float], dict[str, str]]:
+    unit = UNIT_NAMES.get(str(metadata.get("unit", "")))
+    if unit is None:
+        return {}, {}  # without a unit ImageJ's numbers are pixels
+    scale: dict[str, float] = {}
+    for axis, tag_name in {"X": "XResolution", "Y": "YResolution"}.items():
+        tag = page.tags.get(tag_name)
+        if tag is not None and tag.value[0] and tag.value[1]:
+            scale[axis] = tag.value[1] / tag.value[0]
+    spacing, interval = _positive(metadata.get("spacing")), _positive(metadata.get("finterval"))
+    scale |= {"Z": spacing} if spacing else {}
+    units = dict.fromkeys(scale, unit)
+    if interval:
+        scale["T"], units["T"] = interval, "second"
+    return scale, units
+
+
+def _positive(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if 0 < number < float("inf") else None

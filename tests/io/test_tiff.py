@@ -1,0 +1,144 @@
+import numpy as np
+import pytest
+import tifffile
+
+from napari_sam.core.errors import InputError
+from napari_sam.core.region import Region
+from napari_sam.io import open_volume
+
+
+@pytest.fixture
+def stack():
+    return np.random.default_rng(0).integers(0, 60000, (6, 50, 60)).astype(np.uint16)
+
+
+def read_all(volume):
+    return volume.read(Region.whole(volume.shape))
+
+
+def test_a_gray_image_needs_no_axes(tmp_path, stack):
+    tifffile.imwrite(tmp_path / "a.tif", stack[0])
+    volume = open_volume(tmp_path / "a.tif")
+    assert (volume.axes, volume.shape, volume.dtype) == ("YX", (50, 60), np.uint16)
+    np.testing.assert_array_equal(read_all(volume), stack[0])
+    volume.close()
+
+
+@pytest.mark.parametrize("options", [{}, {"metadata": None}, {"bigtiff": True}])
+def test_a_plain_stack_is_asked_for_its_axes(tmp_path, stack, options):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, stack, compression="zlib", **options)
+    with pytest.raises(InputError, match="--axes ZYX"):
+        open_volume(path)
+    volume = open_volume(path, axes="zyx")
+    block = volume.read(Region((2, 10, 20), (3, 30, 25)))
+    np.testing.assert_array_equal(block, stack[2:3, 10:30, 20:25])
+    volume.close()
+
+
+def test_imagej_stacks_say_their_axes_and_pixel_sizes(tmp_path, stack):
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        stack.reshape(3, 2, 50, 60),
+        imagej=True,
+        resolution=(4, 2),
+        metadata={"axes": "ZCYX", "spacing": 1.5, "unit": "um", "finterval": 2.0},
+    )
+    volume = open_volume(tmp_path / "a.tif")
+    assert volume.axes == "CZYX"
+    assert volume.shape == (2, 3, 50, 60)
+    assert volume.scale == (1.0, 1.5, 0.5, 0.25)
+    assert volume.units == (None, "micrometer", "micrometer", "micrometer")
+    np.testing.assert_array_equal(read_all(volume), stack.reshape(3, 2, 50, 60).swapaxes(0, 1))
+    volume.close()
+
+
+def test_imagej_numbers_without_a_unit_are_pixels(tmp_path, stack):
+    tifffile.imwrite(
+        tmp_path / "a.tif", stack, imagej=True, resolution=(4, 2), metadata={"axes": "ZYX"}
+    )
+    volume = open_volume(tmp_path / "a.tif")
+    assert volume.scale == (1.0, 1.0, 1.0)
+    volume.close()
+
+
+def test_ome_tiff_says_its_axes_and_pixel_sizes(tmp_path, stack):
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif",
+        stack.reshape(2, 3, 50, 60),
+        metadata={
+            "axes": "TZYX",
+            "PhysicalSizeX": 0.25,
+            "PhysicalSizeXUnit": "µm",
+            "PhysicalSizeY": 250.0,
+            "PhysicalSizeYUnit": "nm",
+            "TimeIncrement": 30.0,
+            "TimeIncrementUnit": "s",
+        },
+    )
+    volume = open_volume(tmp_path / "a.ome.tif")
+    assert volume.axes == "TZYX"
+    assert volume.scale == (30.0, 1.0, 250.0, 0.25)
+    assert volume.units == ("second", None, "nanometer", "micrometer")
+    volume.close()
+
+
+def test_pyramid_levels_are_read(tmp_path):
+    image = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif") as writer:
+        writer.write(image, subifds=1, tile=(16, 16))
+        writer.write(image[::2, ::2], subfiletype=1, tile=(16, 16))
+    volume = open_volume(tmp_path / "a.ome.tif")
+    assert volume.levels == ((64, 64), (32, 32))
+    np.testing.assert_array_equal(
+        volume.read(Region((0, 0), (8, 8)), level=1), image[::2, ::2][:8, :8]
+    )
+    volume.close()
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_rgb_is_recognised_in_both_layouts(tmp_path, planar):
+    image = np.random.default_rng(0).integers(0, 255, (20, 30, 3)).astype(np.uint8)
+    data = image if planar == "contig" else np.moveaxis(image, -1, 0)
+    tifffile.imwrite(tmp_path / "a.tif", data, photometric="rgb", planarconfig=planar)
+    volume = open_volume(tmp_path / "a.tif")
+    assert volume.axes == "YXS"
+    np.testing.assert_array_equal(read_all(volume), image)
+    volume.close()
+
+
+def test_samples_that_are_no_colours_are_channels(tmp_path):
+    image = np.zeros((20, 30, 5), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", image, photometric="minisblack", planarconfig="contig")
+    volume = open_volume(tmp_path / "a.tif")
+    assert (volume.axes, volume.shape) == ("CYX", (5, 20, 30))
+    volume.close()
+
+
+def test_palettes_are_refused(tmp_path):
+    colors = np.zeros((3, 256), dtype=np.uint16)
+    image = np.zeros((8, 8), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", image, photometric="palette", colormap=colors)
+    with pytest.raises(InputError, match="palette"):
+        open_volume(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"metadata": {"axes": "ZYX"}},
+        {"metadata": {"axes": "ZYX"}, "compression": "zlib"},
+        {"metadata": {"axes": "ZYX"}, "imagej": True},
+        {"metadata": {"axes": "ZYX"}, "ome": True},
+        {"metadata": None, "compression": "zlib"},
+        {"metadata": {"axes": "ZYX"}, "tile": (16, 16), "bigtiff": True},
+    ],
+)
+@pytest.mark.parametrize("fraction", [0.001, 0.1, 0.5, 0.95, 0.999])
+def test_truncated_files_are_refused_when_opened(tmp_path, stack, options, fraction):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, stack, **options)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * fraction)])
+    with pytest.raises(InputError, match=r"truncated|damaged|cannot be opened"):
+        open_volume(path, axes="ZYX")
