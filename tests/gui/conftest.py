@@ -43,11 +43,11 @@ def screen() -> None:
 @pytest.fixture
 def nothing_left_behind() -> Iterator[None]:
     """Fail if a thread or a window widget that the test made is still there afterwards."""
-    threads_before = set(threading.enumerate())
+    threads_before = running_threads()
     widgets_before = window_widgets()
     yield
     process_events_until(lambda: window_widgets() <= widgets_before)
-    process_events_until(lambda: set(threading.enumerate()) <= threads_before)
+    process_events_until(lambda: running_threads() <= threads_before)
 
 
 @pytest.fixture
@@ -67,6 +67,11 @@ def wait_until() -> Callable[[Callable[[], bool]], None]:
     return process_events_until
 
 
+def running_threads() -> set[threading.Thread]:
+    """Return the threads, without those that zarr keeps for the whole life of the process."""
+    return {thread for thread in threading.enumerate() if not thread.name.startswith("zarr")}
+
+
 def window_widgets() -> set[str]:
     """Return what tells all widgets without a parent apart: windows, menus, popups."""
     from qtpy.QtWidgets import QApplication
@@ -83,7 +88,7 @@ def process_events_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + TIMEOUT_S
     while not condition():
         if time.monotonic() > deadline:
-            pytest.fail(f"Not so within {TIMEOUT_S} s")
+            pytest.fail(f"Not so within {TIMEOUT_S} s: {threading.enumerate()}, {window_widgets()}")
         QApplication.processEvents()
         QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
         gc.collect()
