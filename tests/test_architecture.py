@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,17 @@ def imported_names(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names.add(node.module.partition(".")[0])
     return names
+
+
+def test_requirements_are_what_the_code_imports() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    required = {re.match(r"[\w-]+", line).group() for line in project["dependencies"]}
+    imported = set().union(*map(imported_names, MODULES)) - sys.stdlib_module_names
+    imported -= {"napari_sam", "napari"}  # napari is in the extra `gui`
+    distributions = {"PIL": "pillow", "skimage": "scikit-image"}
+    used = {distributions.get(name, name) for name in imported}
+    assert used <= required
+    assert required - used <= {"imagecodecs", "magicgui", "qtpy"}  # tifffile and napari use these
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
