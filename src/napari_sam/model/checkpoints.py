@@ -217,9 +217,9 @@ def _read_torch(path: Path) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error):
+        if unsafe := _unsafe_name(error):
             raise CheckpointError(
-                f"{str(path)!r} holds more than weights: {_unsafe_name(error)}",
+                f"{str(path)!r} holds more than weights: {unsafe}",
                 rule="Loading a model never runs code from its file, so only tensors are read",
                 cure=(
                     "If you trust the file, save model.state_dict() alone with "
@@ -317,11 +317,12 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
     )
 
 
-def _unsafe_name(error: Exception) -> str:
-    """Return the part of torch's long message that names the offending object."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    named = [line for line in lines if "Unsupported" in line or "GLOBAL" in line]
-    return (named or lines)[0]
+def _unsafe_name(error: Exception) -> str | None:
+    """Return the line of torch's long message that names a class or function, if one does."""
+    for line in str(error).splitlines():
+        if "GLOBAL" in line or "class" in line:
+            return line.strip()
+    return None
 
 
 def _some(names: list[str]) -> str:
