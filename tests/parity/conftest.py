@@ -46,7 +46,8 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
         top_left = torch.maximum(boxes[index, :2], boxes[:, :2])
         bottom_right = torch.minimum(boxes[index, 2:], boxes[:, 2:])
         overlap = (bottom_right - top_left).clamp(min=0).prod(dim=1)
-        suppressed |= overlap / (areas[index] + areas - overlap) > iou_threshold
+        iou = overlap / (areas[index] + areas - overlap)
+        suppressed |= iou.double() > iou_threshold  # as torchvision's CPU kernel compares
     return torch.tensor(keep, dtype=torch.int64)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from reference_sam import reference_of
 from segment_anything import SamPredictor as ReferencePredictor
-from tiny_models import tiny_sam
 
 from napari_sam.predict import SamPredictor
+from reference_sam import reference_of
+from tiny_models import tiny_sam
 
 SHAPES = [(96, 160), (200, 140), (128, 128)]
 

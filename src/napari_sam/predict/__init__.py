@@ -1,7 +1,18 @@
 """Models and masks together: numpy in, numpy out, nothing remembered between calls."""
 
+from napari_sam.predict.automatic import AutomaticMaskGenerator
 from napari_sam.predict.embedding import ImageEmbedding
 from napari_sam.predict.predictor import MaskPrediction, SamPredictor
+from napari_sam.predict.records import AutomaticOptions, AutomaticProgress, MaskRecord
 from napari_sam.predict.transforms import ImageTransform
 
-__all__ = ["ImageEmbedding", "ImageTransform", "MaskPrediction", "SamPredictor"]
+__all__ = [
+    "AutomaticMaskGenerator",
+    "AutomaticOptions",
+    "AutomaticProgress",
+    "ImageEmbedding",
+    "ImageTransform",
+    "MaskPrediction",
+    "MaskRecord",
+    "SamPredictor",
+]

@@ -109,7 +109,25 @@ class SamPredictor:
         NapariSamWarning
             When pixels are NaN or infinite; they become black.
         """
-        pixels = to_model_pixels(image, self.sam.input_spec, contrast)
+        return self.encode_pixels(to_model_pixels(image, self.sam.input_spec, contrast))
+
+    def encode_pixels(self, pixels: NDArray[np.uint8]) -> ImageEmbedding:
+        """Compute the embedding of pixels that are ready for the model.
+
+        Parameters
+        ----------
+        pixels : ndarray of uint8, shape (H, W, 3)
+            As :func:`~napari_sam.predict.pixels.to_model_pixels` makes them.
+
+        Returns
+        -------
+        ImageEmbedding
+
+        Raises
+        ------
+        DeviceError
+            When the device fails, or has too little memory.
+        """
         size_yx = (pixels.shape[0], pixels.shape[1])
         transform = ImageTransform.for_image(size_yx, self.sam.input_spec)
         with translate_torch_errors(), torch.inference_mode():
@@ -160,7 +178,7 @@ class SamPredictor:
         DeviceError
             When the device fails, or has too little memory.
         """
-        self._check_embedding(embedding)
+        self.check_embedding(embedding)
         prompts = read_prompts(embedding.transform, points_xy, point_labels, box_xyxy, mask)
         with translate_torch_errors(), torch.inference_mode():
             prediction = self._predict_batch(embedding, prompts, multimask)
@@ -173,7 +191,13 @@ class SamPredictor:
             prediction.low_res_logits[0],
         )
 
-    def _check_embedding(self, embedding: ImageEmbedding) -> None:
+    def check_embedding(self, embedding: ImageEmbedding) -> None:
+        """Refuse an embedding that another model made.
+
+        Raises
+        ------
+        InputError
+        """
         if embedding.model_digest != self.sam.digest:
             raise InputError(
                 f"An embedding of the model {embedding.model_digest[:12] or 'without digest'} "

@@ -1,0 +1,88 @@
+"""Point prompts from the instance head's maps instead of a blind grid."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch.nn import functional as F  # noqa: N812  (torch's own name for it)
+
+from napari_sam.core.errors import ConfigError
+from napari_sam.model.sam import Sam
+from napari_sam.predict.crops import Crop
+from napari_sam.predict.embedding import ImageEmbedding
+
+__all__ = ["assign_to_crops", "propose_points"]
+
+_MIN_CENTRE = 0.2
+"""Height of the smoothed centre map from which a local maximum counts as an object."""
+
+_PEAK_REACH = 2
+"""Cells of the map, around a peak, in which no other peak stands."""
+
+
+def propose_points(sam: Sam, embedding: ImageEmbedding) -> NDArray[np.float64]:
+    """Find one point in the middle of each object that the instance head sees.
+
+    Local maxima of the smoothed product of centre and foreground probability. To be called in
+    inference mode.
+
+    Parameters
+    ----------
+    sam : Sam
+        A model with an instance head.
+    embedding : ImageEmbedding
+        Of the image.
+
+    Returns
+    -------
+    ndarray of float64, shape (K, 2)
+        Points as (x, y) in image pixels.
+
+    Raises
+    ------
+    ConfigError
+        When the model has no instance head.
+    """
+    if sam.instance_head is None:
+        raise ConfigError(
+            f"point_source='instance_head' was given for the model {sam.name or 'in use'}",
+            rule="Only models with an instance head propose points",
+            cure="Use point_source='grid'",
+        )
+    maps = sam.instance_head(embedding.as_features())
+    centres = (maps.centre.sigmoid() * maps.foreground.sigmoid())[:, None]  # (1, 1, h, w)
+    smooth = F.avg_pool2d(centres, 3, stride=1, padding=1, count_include_pad=False)
+    highest = F.max_pool2d(smooth, 2 * _PEAK_REACH + 1, stride=1, padding=_PEAK_REACH)
+    peaks = ((smooth == highest) & (smooth > _MIN_CENTRE))[0, 0].cpu().numpy()
+    regions, n_peaks = ndimage.label(peaks, np.ones((3, 3)))
+    if n_peaks == 0:
+        return np.zeros((0, 2))
+    cells_yx = np.array(ndimage.center_of_mass(peaks, regions, np.arange(1, n_peaks + 1)))
+    stride = embedding.transform.padded_size_yx[0] / peaks.shape[0]
+    points = embedding.transform.points_to_original((cells_yx[:, ::-1] + 0.5) * stride - 0.5)
+    rows, cols = embedding.original_size_yx
+    return points[((points >= 0) & (points <= (cols - 1, rows - 1))).all(axis=1)]
+
+
+def assign_to_crops(points_xy: NDArray[np.float64], crops: list[Crop]) -> list[NDArray[np.float64]]:
+    """Give each point to the one crop in whose middle it lies best.
+
+    Parameters
+    ----------
+    points_xy : ndarray of float64, shape (K, 2)
+        Points as (x, y) in image pixels.
+    crops : list of Crop
+        Crops that cover the image.
+
+    Returns
+    -------
+    list of ndarray, shape (n, 2)
+        The points of each crop, in crop pixels.
+    """
+    boxes = np.array([crop.box_xyxy for crop in crops], dtype=np.float64)  # (n_crops, 4)
+    to_low = points_xy[:, None] - boxes[None, :, :2]
+    to_high = boxes[None, :, 2:] - points_xy[:, None]
+    distance_to_edge = np.minimum(to_low, to_high).min(axis=-1)  # (K, n_crops)
+    owner = distance_to_edge.argmax(axis=1)
+    return [points_xy[owner == i] - boxes[i, :2] for i in range(len(crops))]
