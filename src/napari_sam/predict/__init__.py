@@ -2,6 +2,13 @@
 
 from napari_sam.predict.automatic import AutomaticMaskGenerator
 from napari_sam.predict.embedding import ImageEmbedding
+from napari_sam.predict.everything import (
+    SegmentedImage,
+    SegmentedObject,
+    records_to_labels,
+    segment_everything,
+    segment_everything_objects,
+)
 from napari_sam.predict.predictor import MaskPrediction, SamPredictor
 from napari_sam.predict.records import AutomaticOptions, AutomaticProgress, MaskRecord
 from napari_sam.predict.transforms import ImageTransform
@@ -15,4 +22,9 @@ __all__ = [
     "MaskPrediction",
     "MaskRecord",
     "SamPredictor",
+    "SegmentedImage",
+    "SegmentedObject",
+    "records_to_labels",
+    "segment_everything",
+    "segment_everything_objects",
 ]

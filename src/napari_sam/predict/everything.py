@@ -1,0 +1,318 @@
+"""From all masks of an image to one label image.
+
+**The rule.** A mask's score is its predicted IoU times its stability score.
+
+1. Masks of fewer than `min_size` pixels, and those that cover more than `max_area_fraction` of the
+   image, which are mostly background, go.
+2. Large before small, each mask is compared with the masks inside it. One that at least two masks
+   of no lower score, apart from each other, fill to half is a *group* of objects: it goes. In a
+   mask that stays, the masks inside with no higher score are *parts* of it: they go.
+3. Of masks whose pixels overlap by an IoU of more than `mask_nms_thresh`, the better stays.
+4. The rest is painted from the best down; each pixel belongs to the first mask that covers it, and
+   a mask that is half hidden by better ones is dropped whole
+   (:func:`napari_sam.labels.compose_labels`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from napari_sam.core.errors import ConfigError
+from napari_sam.labels import MaskCrop, compose_labels
+from napari_sam.masks import PackedMask, mask_nms
+from napari_sam.model.sam import Sam
+from napari_sam.predict.automatic import AutomaticMaskGenerator
+from napari_sam.predict.embedding import ImageEmbedding
+from napari_sam.predict.records import MaskRecord
+from napari_sam.tiling.normalize import Contrast
+
+__all__ = [
+    "SegmentedImage",
+    "SegmentedObject",
+    "records_to_labels",
+    "segment_everything",
+    "segment_everything_objects",
+]
+
+_INSIDE = 0.85
+"""Fraction of a mask within another from which it counts as inside."""
+
+_SAME_OBJECT = 0.75
+"""Ratio of areas from which two masks, one inside the other, are versions of one object."""
+
+_GROUP_FILL = 0.5
+"""Fraction of a mask that separate masks inside must fill to make it a group."""
+
+_SCORE_TOLERANCE = 0.05
+"""Difference of scores that says nothing."""
+
+
+@dataclass(frozen=True)
+class SegmentedObject:
+    """One object of a label image.
+
+    Parameters
+    ----------
+    label : int
+        Its label id.
+    area : int
+        Its visible pixels.
+    box_xyxy : tuple of int
+        First and last column and row of its mask, (x0, y0, x1, y1), ends included.
+    predicted_iou, stability_score : float
+        Scores of its mask.
+    point_xy : tuple of float
+        The point that prompted it.
+    """
+
+    label: int
+    area: int
+    box_xyxy: tuple[int, int, int, int]
+    predicted_iou: float
+    stability_score: float
+    point_xy: tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentedImage:
+    """A label image and its objects.
+
+    Parameters
+    ----------
+    labels : ndarray of int32, shape (H, W)
+        0 is background; object ``objects[i]`` has label ``i + 1``.
+    objects : tuple of SegmentedObject
+        From the best score down.
+    """
+
+    labels: NDArray[np.int32]
+    objects: tuple[SegmentedObject, ...]
+
+
+def segment_everything(
+    image: ArrayLike | ImageEmbedding,
+    model: Sam,
+    contrast: Contrast | None = None,
+    *,
+    min_size: int = 16,
+    max_area_fraction: float = 0.4,
+    mask_nms_thresh: float = 0.5,
+    **options: Any,
+) -> NDArray[np.int32]:
+    """Segment all objects of an image.
+
+    Parameters
+    ----------
+    image : array-like, shape (H, W) or (H, W, C), or ImageEmbedding
+        As :meth:`SamPredictor.encode` takes or returns it.
+    model : Sam
+        The model, as ``load_model`` returns it.
+    contrast : Contrast, optional
+        A fixed map of intensities, the same for all tiles and slices of a volume.
+    min_size : int
+        Smallest area of an object in pixels.
+    max_area_fraction : float
+        Largest fraction of the image that an object covers; what is larger is taken for
+        background.
+    mask_nms_thresh : float
+        Mask IoU above which the worse of two masks goes.
+    **options
+        Options of :class:`AutomaticMaskGenerator`. `point_source` is the instance head unless
+        given, where the model has one.
+
+    Returns
+    -------
+    ndarray of int32, shape (H, W)
+        Label image; 0 is background, 1 the object with the best score. Which of overlapping masks
+        become objects is written at :mod:`napari_sam.predict.everything`.
+
+    Raises
+    ------
+    InputError
+        When the image is not valid, or the embedding is of another model.
+    ConfigError
+        When an option is out of range or unknown.
+    DeviceError
+        When the device fails, or has too little memory.
+    """
+    return segment_everything_objects(
+        image,
+        model,
+        contrast,
+        min_size=min_size,
+        max_area_fraction=max_area_fraction,
+        mask_nms_thresh=mask_nms_thresh,
+        **options,
+    ).labels
+
+
+def segment_everything_objects(
+    image: ArrayLike | ImageEmbedding,
+    model: Sam,
+    contrast: Contrast | None = None,
+    *,
+    min_size: int = 16,
+    max_area_fraction: float = 0.4,
+    mask_nms_thresh: float = 0.5,
+    **options: Any,
+) -> SegmentedImage:
+    """Segment all objects of an image, and tell about each.
+
+    Parameters and errors as in :func:`segment_everything`.
+
+    Returns
+    -------
+    SegmentedImage
+    """
+    generator = _generator(model, options)
+    records = generator.generate(image, contrast)
+    if isinstance(image, ImageEmbedding):
+        shape = image.original_size_yx
+    else:
+        rows, cols = np.shape(image)[:2]
+        shape = (rows, cols)
+    return records_to_labels(
+        records,
+        shape,
+        min_size=min_size,
+        max_area_fraction=max_area_fraction,
+        mask_nms_thresh=mask_nms_thresh,
+    )
+
+
+def records_to_labels(
+    records: Sequence[MaskRecord],
+    shape_yx: tuple[int, int],
+    *,
+    min_size: int = 16,
+    max_area_fraction: float = 0.4,
+    mask_nms_thresh: float = 0.5,
+) -> SegmentedImage:
+    """Choose among overlapping masks and paint them.
+
+    Parameters
+    ----------
+    records : sequence of MaskRecord
+        As :meth:`AutomaticMaskGenerator.generate` returns them.
+    shape_yx : tuple of int
+        Rows and columns of the image.
+    min_size, max_area_fraction, mask_nms_thresh
+        As in :func:`segment_everything`.
+
+    Returns
+    -------
+    SegmentedImage
+
+    Raises
+    ------
+    ConfigError
+        When an option is out of range.
+    """
+    _check_options(min_size, max_area_fraction, mask_nms_thresh)
+    largest = max_area_fraction * shape_yx[0] * shape_yx[1]
+    fitting = [record for record in records if min_size <= record.area <= largest]
+    scores = np.array([_score(record) for record in fitting])
+    kept = _without_groups_and_parts([record.mask for record in fitting], scores)
+    chosen = [fitting[index] for index in kept]
+    survivors = mask_nms([record.mask for record in chosen], scores[kept], mask_nms_thresh)
+    chosen = [chosen[index] for index in survivors]
+    composition = compose_labels(
+        [_to_crop(record) for record in chosen], shape_yx, min_area=max(min_size, 1)
+    )
+    areas = np.bincount(composition.labels.ravel(), minlength=len(composition.sources) + 1)
+    objects = tuple(
+        SegmentedObject(
+            label=label,
+            area=int(areas[label]),
+            box_xyxy=chosen[source].mask.box_xyxy,
+            predicted_iou=chosen[source].predicted_iou,
+            stability_score=chosen[source].stability_score,
+            point_xy=chosen[source].point_xy,
+        )
+        for label, source in enumerate(composition.sources, start=1)
+    )
+    return SegmentedImage(composition.labels, objects)
+
+
+def _generator(model: Sam, options: dict[str, Any]) -> AutomaticMaskGenerator:
+    if model.instance_head is not None:
+        options = {"point_source": "instance_head"} | options
+    try:
+        return AutomaticMaskGenerator(model, **options)
+    except TypeError as error:
+        raise ConfigError(
+            f"The options {', '.join(sorted(options))} were given",
+            rule=f"Only options of AutomaticMaskGenerator are known: {error}",
+            cure="Check the spelling of the options",
+        ) from error
+
+
+def _check_options(min_size: int, max_area_fraction: float, mask_nms_thresh: float) -> None:
+    if min_size < 0 or not 0 < max_area_fraction <= 1 or not 0 <= mask_nms_thresh <= 1:
+        raise ConfigError(
+            f"min_size={min_size}, max_area_fraction={max_area_fraction} and "
+            f"mask_nms_thresh={mask_nms_thresh} were given",
+            rule="min_size is a number of pixels, the others are fractions from 0 to 1",
+            cure="Use for example min_size=16, max_area_fraction=0.4 and mask_nms_thresh=0.5",
+        )
+
+
+def _score(record: MaskRecord) -> float:
+    return record.predicted_iou * float(np.nan_to_num(record.stability_score))
+
+
+def _to_crop(record: MaskRecord) -> MaskCrop:
+    x0, y0, x1, y1 = record.mask.box_xyxy
+    return MaskCrop(record.mask.crop(), (x0, y0, x1 + 1, y1 + 1), _score(record))
+
+
+def _without_groups_and_parts(
+    masks: Sequence[PackedMask], scores: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Indices of masks that are neither groups of others nor parts of one."""
+    areas = np.array([mask.area for mask in masks], dtype=np.int64)
+    dropped = np.zeros(len(masks), dtype=np.bool_)
+    for index in np.argsort(-areas, kind="stable").tolist():
+        if dropped[index]:
+            continue
+        inside = _masks_inside(index, masks, areas, dropped)
+        rivals = inside[scores[inside] >= scores[index] - _SCORE_TOLERANCE]
+        separate = _separate(rivals, masks, scores)
+        filled = sum(masks[i].intersection(masks[index]) for i in separate)
+        if len(separate) >= 2 and filled >= _GROUP_FILL * areas[index]:
+            dropped[index] = True
+        else:
+            dropped[inside[scores[inside] <= scores[index] + _SCORE_TOLERANCE]] = True
+    return np.flatnonzero(~dropped)
+
+
+def _masks_inside(
+    index: int,
+    masks: Sequence[PackedMask],
+    areas: NDArray[np.int64],
+    dropped: NDArray[np.bool_],
+) -> NDArray[np.int64]:
+    """Indices of the plainly smaller masks that lie inside another."""
+    outer = masks[index]
+    candidates = np.flatnonzero(~dropped & (areas < _SAME_OBJECT * areas[index]))
+    return np.array(
+        [i for i in candidates if masks[i].intersection(outer) >= _INSIDE * areas[i]],
+        dtype=np.int64,
+    )
+
+
+def _separate(
+    indices: NDArray[np.int64], masks: Sequence[PackedMask], scores: NDArray[np.float64]
+) -> list[int]:
+    """Choose, from the best down, masks that hardly overlap the ones chosen before."""
+    chosen: list[int] = []
+    for index in sorted(indices.tolist(), key=lambda i: -scores[i]):
+        mask = masks[index]
+        if all(mask.intersection(masks[i]) <= 0.2 * min(mask.area, masks[i].area) for i in chosen):
+            chosen.append(index)
+    return chosen
