@@ -1,1 +1,1 @@
-"""Values that all stages share: errors, axes, regions and prompts. Standard library and numpy only."""
+"""Values that all stages share: errors, axes and regions. Standard library and numpy only."""

@@ -64,7 +64,9 @@ class LabelledImage:
     labels: NDArray[np.int32]
 
 
-def list_pairs(folder: Path, *, split: str | None = None, use: str | None = None) -> list[PairEntry]:
+def list_pairs(
+    folder: Path, *, split: str | None = None, use: str | None = None
+) -> list[PairEntry]:
     """List the image and label pairs of a folder.
 
     Parameters

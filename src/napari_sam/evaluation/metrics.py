@@ -135,4 +135,5 @@ def _matched_iou(iou: NDArray[np.float64], threshold: float) -> NDArray[np.float
     benefit = possible + np.where(possible, iou, 0.0) / (2 * min(iou.shape))
     rows, cols = linear_sum_assignment(benefit, maximize=True)
     values: NDArray[np.float64] = iou[rows, cols]
-    return values[possible[rows, cols]]
+    matched: NDArray[np.float64] = values[possible[rows, cols]]
+    return matched

@@ -168,9 +168,7 @@ def build_compact_sam(
     return Sam(
         image_encoder=CompactEncoder(widths, depths, embed_dim, skip_dims),
         prompt_encoder=MapPromptEncoder(embed_dim, fine_dim=skip_dims[1], frame_size=window),
-        mask_decoder=MaskDecoder(
-            embed_dim, transformer, upscale_dims=(skip_dims[1], skip_dims[0])
-        ),
+        mask_decoder=MaskDecoder(embed_dim, transformer, upscale_dims=(skip_dims[1], skip_dims[0])),
         instance_head=InstanceHead(embed_dim, skip_dims[1]),
         input_spec=InputSpec(
             size=window,

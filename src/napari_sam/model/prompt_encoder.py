@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 Points = tuple[Tensor, Tensor]
-"""Coordinates (N, K, 2) as (x, y) in pixels of the encoder's input, and labels (N, K) in 1, 0, -1."""
+"""(x, y) coordinates (N, K, 2) in pixels of the encoder's input; labels (N, K): 1, 0 or -1."""
 
 
 class PromptEmbeddings(NamedTuple):
@@ -120,7 +120,9 @@ class PromptEncoder(_TokenPromptEncoder):
         Hidden channels of the mask prompt's convolutions.
     """
 
-    def __init__(self, embed_dim: int = 256, input_size: int = 1024, mask_in_chans: int = 16):
+    def __init__(
+        self, embed_dim: int = 256, input_size: int = 1024, mask_in_chans: int = 16
+    ) -> None:
         super().__init__(embed_dim)
         self.input_size = input_size
         self.mask_downscaling = nn.Sequential(
@@ -290,9 +292,10 @@ class MapPromptEncoder(_TokenPromptEncoder):
                 drawn = clicks * (labels == value)[..., None, None]
                 maps[:, channel] = drawn.amax(dim=1)
         if boxes is not None:
-            maps[:, 2] = _coverage(y, boxes[:, 1], boxes[:, 3], self.map_stride)[
-                :, :, None
-            ] * _coverage(x, boxes[:, 0], boxes[:, 2], self.map_stride)[:, None, :]
+            maps[:, 2] = (
+                _coverage(y, boxes[:, 1], boxes[:, 3], self.map_stride)[:, :, None]
+                * _coverage(x, boxes[:, 0], boxes[:, 2], self.map_stride)[:, None, :]
+            )
         if mask_logits is not None:
             signed = torch.tanh(0.5 * mask_logits.to(like.dtype))  # 2 * probability - 1
             maps[:, 3] = nn.functional.adaptive_avg_pool2d(signed, (h, w))[:, 0]

@@ -1,1 +1,50 @@
-"""Training: data, prompts, losses and the loop."""
+"""Training: data, augmentation, simulated prompts, losses and the loop.
+
+Names load on first use, so that the generator of synthetic cells comes without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_sam.training.config import TrainConfig, load_config
+    from napari_sam.training.export import export_model
+    from napari_sam.training.loop import (
+        Started,
+        StepDone,
+        Stopped,
+        TrainEvent,
+        Validated,
+        train,
+    )
+    from napari_sam.training.synthetic_cells import synthetic_image, synthetic_stack
+
+__all__ = [
+    "Started",
+    "StepDone",
+    "Stopped",
+    "TrainConfig",
+    "TrainEvent",
+    "Validated",
+    "export_model",
+    "load_config",
+    "synthetic_image",
+    "synthetic_stack",
+    "train",
+]
+
+_HOMES = {
+    "config": ("TrainConfig", "load_config"),
+    "export": ("export_model",),
+    "loop": ("Started", "StepDone", "Stopped", "TrainEvent", "Validated", "train"),
+    "synthetic_cells": ("synthetic_image", "synthetic_stack"),
+}
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -57,7 +57,8 @@ class Batch:
 
 def load_training_images(folder: Path, split: str | None = "train") -> list[TrainingImage]:
     """Read and stretch the labelled images that a licence allows training on."""
-    pairs = list_pairs(folder, split=split, use="train") if _has_index(folder) else list_pairs(folder)
+    has_index = (Path(folder) / "index.csv").exists()
+    pairs = list_pairs(folder, split=split, use="train") if has_index else list_pairs(folder)
     return [
         make_training_image(item.group, stretch(item.image), item.labels)
         for item in iter_images(pairs)
@@ -143,10 +144,6 @@ class BatchSource:
             return labels == int(rng.choice(candidates)), False
         ground = labels == 0
         return (ground, True) if ground.any() else (labels > 0, False)
-
-
-def _has_index(folder: Path) -> bool:
-    return (Path(folder) / "index.csv").exists()
 
 
 def _group_weight(group: str, sampling: dict[str, float]) -> float:

@@ -204,9 +204,7 @@ class _Run:
         if not (Path(self.config.data) / "index.csv").exists():
             return []  # a plain folder has no split
         images = load_training_images(Path(self.config.data), split="val")
-        return draw_validation_crops(
-            images, self.config.crop_size, self.config.validation_objects
-        )
+        return draw_validation_crops(images, self.config.crop_size, self.config.validation_objects)
 
     def _resume(self) -> None:
         if not self.checkpoint_path.exists():
@@ -231,15 +229,27 @@ class _Run:
         self.log.truncate(self.iteration)
 
 
-_MAY_CHANGE = {"data", "output", "device", "checkpoint_every", "validate_every", "validation_objects"}
+_MAY_CHANGE = {
+    "data",
+    "output",
+    "device",
+    "checkpoint_every",
+    "validate_every",
+    "validation_objects",
+}
 
 
 def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Weights decay; biases, norms and embeddings of single tokens do not."""
-    decays, stays = [], []
+    decays: list[nn.Parameter] = []
+    stays: list[nn.Parameter] = []
     for parameter in model.parameters():
-        (decays if parameter.ndim > 1 and min(parameter.shape[:2]) > 1 else stays).append(parameter)
-    return [{"params": decays, "weight_decay": weight_decay}, {"params": stays, "weight_decay": 0.0}]
+        is_matrix = parameter.ndim > 1 and min(parameter.shape[:2]) > 1
+        (decays if is_matrix else stays).append(parameter)
+    return [
+        {"params": decays, "weight_decay": weight_decay},
+        {"params": stays, "weight_decay": 0.0},
+    ]
 
 
 def _learning_rate(iteration: int, config: TrainConfig) -> float:

@@ -84,9 +84,7 @@ def training_losses(
     proposals = pixels.new_zeros(())
     if model.instance_head is not None and config.proposal_weight > 0:
         maps = torch.from_numpy(batch.maps).to(device)
-        proposals = instance_loss(
-            model.instance_head(features), nn.functional.avg_pool2d(maps, 4)
-        )
+        proposals = instance_loss(model.instance_head(features), nn.functional.avg_pool2d(maps, 4))
         total = total + config.proposal_weight * proposals
     return StepLosses(total, mask_part, iou_part, float(proposals.detach()), quality)
 
@@ -159,7 +157,7 @@ def _stack_points(
 
 
 def _first_prompts(batch: Batch, config: TrainConfig, rng: np.random.Generator) -> _Prompted:
-    """A click or a box for each object; a click for each background."""
+    """Draw a click or a box for each object, and a click for each background."""
     prompted = _Prompted([], [], [])
     for mask, ground, is_background in zip(
         batch.masks, batch.background_masks, batch.background, strict=True

@@ -213,7 +213,8 @@ def _expose(
     count = photons or float(np.exp(rng.uniform(np.log(40), np.log(800))))
     detected: NDArray[Any] = rng.poisson(expected * count) / count
     detected = detected + rng.normal(0, rng.uniform(0.002, 0.02), light.shape)
-    return np.clip(detected * 2500 + 100, 0, 4095).astype(np.uint16)
+    counts: NDArray[np.uint16] = np.clip(detected * 2500 + 100, 0, 4095).astype(np.uint16)
+    return counts
 
 
 KINDS: dict[str, Callable[[Labels, float, np.random.Generator], Picture]] = {

@@ -1,0 +1,118 @@
+"""``napari-sam evaluate``: measure a model on labelled images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from napari_sam.evaluation.datasets import PairEntry
+
+__all__ = ["evaluate"]
+
+
+@click.command()
+@click.argument("model")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--split", help="Rows of the index with this split, such as val.")
+@click.option("--group", "groups", multiple=True, help="Only groups whose name has this in it.")
+@click.option("--max-images", type=click.IntRange(min=1), help="Images a group at most.")
+@click.option(
+    "--max-objects", type=click.IntRange(min=1), default=40, show_default=True,
+    help="Objects an image at most that are prompted for.",
+)  # fmt: skip
+@click.option(
+    "--max-clicks", type=click.IntRange(5, 20), default=20, show_default=True,
+    help="Clicks an object at most.",
+)  # fmt: skip
+@click.option("--no-interactive", is_flag=True, help="Leave clicks and boxes out.")
+@click.option("--no-automatic", is_flag=True, help="Leave segment everything out.")
+@click.option("--points-per-side", type=click.IntRange(min=1), help="Grid of segment everything.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for the report.")
+def evaluate(
+    model: str,
+    data: Path,
+    split: str | None,
+    groups: tuple[str, ...],
+    max_images: int | None,
+    max_objects: int,
+    max_clicks: int,
+    no_interactive: bool,
+    no_automatic: bool,
+    points_per_side: int | None,
+    device: str,
+    output: Path | None,
+) -> None:
+    """Measure MODEL, a name or a file, on DATA, a folder of labelled images.
+
+    DATA holds an index.csv, or images/ and labels/ with files of the same names. Scores are
+    averaged per image, then per group (set and modality).
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from napari_sam.evaluation.datasets import list_pairs
+    from napari_sam.evaluation.report import (
+        EvaluationConfig,
+        summarize,
+        write_report,
+    )
+    from napari_sam.evaluation.report import evaluate as evaluate_images
+    from napari_sam.model import load_model
+    from napari_sam.predict import SamPredictor
+
+    config = EvaluationConfig(
+        interactive=not no_interactive,
+        automatic=not no_automatic,
+        max_images=max_images,
+        max_objects=max_objects,
+        max_clicks=max_clicks,
+    )
+    pairs = list_pairs(data, split=split)
+    if groups:
+        pairs = [pair for pair in pairs if any(name in pair.group for name in groups)]
+    options = {} if points_per_side is None else {"points_per_side": points_per_side}
+    console = Console()
+    predictor = SamPredictor(load_model(model, device=device))
+    results = list(
+        track(
+            evaluate_images(predictor, pairs, config, **options),
+            description="evaluating",
+            total=_expected(pairs, max_images),
+            console=console,
+        )
+    )
+    console.print(_table(summarize(results)))
+    if output is not None:
+        write_report(output, results)
+        console.print(f"Report: {output}")
+
+
+def _expected(pairs: list[PairEntry], max_images: int | None) -> int:
+    counts = Counter(pair.group for pair in pairs)
+    return sum(min(count, max_images or count) for count in counts.values())
+
+
+def _table(summary: dict[str, dict[str, float]]) -> Table:
+    from rich.table import Table
+
+    table = Table("group")
+    names = list(dict.fromkeys(name for row in summary.values() for name in row))
+    for name in names:
+        table.add_column(name, justify="right")
+    for group, row in summary.items():
+        cells = ["" if name not in row else _format(name, row[name]) for name in names]
+        table.add_row(group, *cells)
+    return table
+
+
+def _format(name: str, value: float) -> str:
+    if name == "images":
+        return f"{value:.0f}"
+    return f"{value:.1f}" if name.startswith("noc") else f"{value:.3f}"

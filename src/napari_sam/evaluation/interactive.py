@@ -1,0 +1,181 @@
+"""How well prompts find objects: simulated clicks and boxes on labelled images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.evaluation.clicks import bounding_box_xyxy, corrective_click, deepest_point
+from napari_sam.predict import ImageEmbedding, SamPredictor
+
+__all__ = ["InteractiveScores", "score_interactive"]
+
+OBJECTS_PER_CALL = 16
+CLICK_CAP = 20
+"""Clicks after which an object counts as not found (NoC)."""
+
+FloatArray = NDArray[np.float64]
+MaskArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class InteractiveScores:
+    """Scores of the objects of one image, each an array with an entry for each object.
+
+    Attributes
+    ----------
+    click : ndarray
+        IoU after one click into the deepest point; of three masks the one of the highest
+        predicted IoU.
+    click_best : ndarray
+        The same, of three masks the best.
+    clicks_3, clicks_5 : ndarray
+        IoU after corrective clicks.
+    box : ndarray
+        IoU from the bounding box.
+    box_click : ndarray
+        IoU from the bounding box and the first click.
+    noc_85, noc_90 : ndarray
+        Clicks until the IoU is 0.85 or 0.90; 20 if it never is.
+    predicted_iou : ndarray
+        Predicted IoU of ``click``.
+    """
+
+    click: FloatArray
+    click_best: FloatArray
+    clicks_3: FloatArray
+    clicks_5: FloatArray
+    box: FloatArray
+    box_click: FloatArray
+    noc_85: FloatArray
+    noc_90: FloatArray
+    predicted_iou: FloatArray
+
+
+def score_interactive(
+    predictor: SamPredictor,
+    embedding: ImageEmbedding,
+    truth: MaskArray,
+    max_clicks: int = CLICK_CAP,
+) -> InteractiveScores:
+    """Click and box the objects of an image.
+
+    The first click goes to the deepest point of the object, each next one to the deepest point of
+    the largest error, with the last logits as mask prompt.
+
+    Parameters
+    ----------
+    predictor : SamPredictor
+        The model.
+    embedding : ImageEmbedding
+        Of the image.
+    truth : ndarray of bool
+        True masks, (N, H, W).
+    max_clicks : int
+        Clicks an object gets at most, from 5 to 20. Objects that have reached an IoU of 0.90 get
+        none after the fifth.
+
+    Returns
+    -------
+    InteractiveScores
+    """
+    parts = [
+        _score_some(predictor, embedding, truth[start : start + OBJECTS_PER_CALL], max_clicks)
+        for start in range(0, len(truth), OBJECTS_PER_CALL)
+    ]
+    return InteractiveScores(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def _score_some(
+    predictor: SamPredictor, embedding: ImageEmbedding, truth: MaskArray, max_clicks: int
+) -> tuple[FloatArray, ...]:
+    everything = np.arange(len(truth))
+    points = np.array([[deepest_point(mask)] for mask in truth], dtype=float)  # (N, 1, 2)
+    boxes = np.array([bounding_box_xyxy(mask) for mask in truth], dtype=float)
+    labels = np.ones((len(truth), 1), dtype=int)
+
+    first = predictor.predict(embedding, points_xy=points, point_labels=labels)
+    three = _iou(first.masks, truth[:, None])
+    chosen = first.predicted_iou.argmax(axis=1)
+    click = three[everything, chosen]
+    box = predictor.predict(embedding, box_xyxy=boxes, multimask=False)
+    both = predictor.predict(
+        embedding, points_xy=points, point_labels=labels, box_xyxy=boxes, multimask=False
+    )
+    history = _correct(
+        predictor,
+        embedding,
+        truth,
+        points,
+        first.masks[everything, chosen],
+        first.low_res_logits[everything, chosen],
+        max_clicks,
+    )
+    return (
+        click,
+        three.max(axis=1),
+        history[:, 2],
+        history[:, 4],
+        _iou(box.masks[:, 0], truth),
+        _iou(both.masks[:, 0], truth),
+        _number_of_clicks(history, 0.85),
+        _number_of_clicks(history, 0.90),
+        first.predicted_iou[everything, chosen].astype(float),
+    )
+
+
+def _correct(
+    predictor: SamPredictor,
+    embedding: ImageEmbedding,
+    truth: MaskArray,
+    points: FloatArray,
+    masks: MaskArray,
+    logits: NDArray[np.float32],
+    max_clicks: int,
+) -> FloatArray:
+    """IoU after each click, (N, max_clicks); an object that is done keeps its last IoU."""
+    history = np.empty((len(truth), max_clicks))
+    history[:, 0] = _iou(masks, truth)
+    masks, logits = masks.copy(), logits.copy()
+    labels = np.ones((len(truth), 1), dtype=int)
+    for number in range(1, max_clicks):
+        history[:, number] = history[:, number - 1]
+        new_points, new_labels, active = [], [], []
+        for index, (mask, prediction) in enumerate(zip(truth, masks, strict=True)):
+            click = corrective_click(mask, prediction)
+            is_done = click is None or (number >= 5 and history[index, number] >= 0.90)
+            if not is_done:
+                active.append(index)
+            # an object that is done repeats its first click, so that counts stay equal
+            new_points.append(click[0] if click else tuple(points[index, 0]))
+            new_labels.append(click[1] if click else 1)
+        points = np.concatenate([points, np.array(new_points, float)[:, None]], axis=1)
+        labels = np.concatenate([labels, np.array(new_labels)[:, None]], axis=1)
+        if not active:
+            continue
+        result = predictor.predict(
+            embedding,
+            points_xy=points[active],
+            point_labels=labels[active],
+            mask=logits[active],
+            multimask=False,
+        )
+        masks[active], logits[active] = result.masks[:, 0], result.low_res_logits[:, 0]
+        history[active, number] = _iou(masks[active], truth[active])
+    return history
+
+
+def _number_of_clicks(history: FloatArray, wanted: float) -> FloatArray:
+    reached = history >= wanted
+    first = np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, CLICK_CAP)
+    return first.astype(float)
+
+
+def _iou(masks: MaskArray, truth: MaskArray) -> FloatArray:
+    """IoU over the last two axes; the others broadcast."""
+    intersection = (masks & truth).sum(axis=(-2, -1))
+    union = (masks | truth).sum(axis=(-2, -1))
+    iou: FloatArray = intersection / np.maximum(union, 1)
+    return iou

@@ -1,0 +1,231 @@
+"""The protocol: a model on labelled images, averaged per image, then per group."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.core.errors import ConfigError, OutputError
+from napari_sam.evaluation.datasets import LabelledImage, PairEntry, iter_images
+from napari_sam.evaluation.interactive import CLICK_CAP, score_interactive
+from napari_sam.evaluation.metrics import (
+    average_recall,
+    mean_segmentation_accuracy,
+    panoptic_quality,
+    segmentation_accuracy,
+)
+from napari_sam.predict import SamPredictor, segment_everything_objects
+
+__all__ = ["EvaluationConfig", "ImageScores", "evaluate", "summarize", "write_report"]
+
+MIN_OBJECT_PIXELS = 10
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What to measure.
+
+    Attributes
+    ----------
+    interactive : bool
+        Clicks and boxes.
+    automatic : bool
+        Segment everything.
+    max_images : int, optional
+        Images a group at most, evenly spaced.
+    max_objects : int
+        Objects an image at most that are prompted for, evenly spaced.
+    max_clicks : int
+        Clicks an object at most, 5 to 20.
+    """
+
+    interactive: bool = True
+    automatic: bool = True
+    max_images: int | None = None
+    max_objects: int = 40
+    max_clicks: int = CLICK_CAP
+
+    def __post_init__(self) -> None:
+        if not 5 <= self.max_clicks <= CLICK_CAP:
+            raise ConfigError(
+                f"{self.max_clicks} clicks were asked for",
+                rule=f"An object gets from 5 to {CLICK_CAP} clicks",
+                cure="Choose a number in this range",
+            )
+        if self.max_objects < 1 or (self.max_images is not None and self.max_images < 1):
+            raise ConfigError(
+                f"max_objects={self.max_objects}, max_images={self.max_images}",
+                rule="Both are at least 1",
+                cure="Correct the value",
+            )
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """Scores of one image by metric; a metric that was not asked for is absent."""
+
+    name: str
+    group: str
+    scores: dict[str, float]
+
+
+def evaluate(
+    predictor: SamPredictor,
+    pairs: list[PairEntry],
+    config: EvaluationConfig | None = None,
+    **everything_options: Any,
+) -> Iterator[ImageScores]:
+    """Score a model image by image.
+
+    Parameters
+    ----------
+    predictor : SamPredictor
+        The model.
+    pairs : list of PairEntry
+        The images, from :func:`~napari_sam.evaluation.datasets.list_pairs`.
+    config : EvaluationConfig, optional
+        What to measure.
+    **everything_options
+        Options of segment everything.
+
+    Yields
+    ------
+    ImageScores
+        One an image (or a slice with objects), as soon as it is measured.
+    """
+    config = config or EvaluationConfig()
+    for item in iter_images(_thin(pairs, config.max_images)):
+        scores: dict[str, float] = {}
+        if config.interactive:
+            scores |= _interactive_scores(predictor, item, config)
+        if config.automatic:
+            scores |= _automatic_scores(predictor, item, everything_options)
+        if scores:
+            yield ImageScores(item.name, item.group, scores)
+
+
+def summarize(results: list[ImageScores]) -> dict[str, dict[str, float]]:
+    """Average the images of each group; ``mean`` is the mean of the groups.
+
+    Parameters
+    ----------
+    results : list of ImageScores
+        From :func:`evaluate`.
+
+    Returns
+    -------
+    dict
+        Group to metric to mean, with the number of images as ``images``.
+    """
+    summary: dict[str, dict[str, float]] = {}
+    for group in sorted({result.group for result in results}):
+        members = [result.scores for result in results if result.group == group]
+        names = [name for name in members[0] if any(name in member for member in members)]
+        summary[group] = {
+            name: float(np.mean([member[name] for member in members if name in member]))
+            for name in names
+        }
+        summary[group]["images"] = len(members)
+    if len(summary) > 1:
+        names = list(next(iter(summary.values())))
+        mean = {
+            name: float(np.mean([row[name] for row in summary.values() if name in row]))
+            for name in names
+        }
+        summary["mean"] = mean | {"images": len(results)}
+    return summary
+
+
+def write_report(folder: Path, results: list[ImageScores]) -> None:
+    """Write ``images.csv`` and ``summary.json`` into a folder.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written to.
+    """
+    names = list(dict.fromkeys(name for result in results for name in result.scores))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "images.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, ["name", "group", *names])
+            writer.writeheader()
+            for result in results:
+                rounded = {name: f"{value:.5f}" for name, value in result.scores.items()}
+                writer.writerow({"name": result.name, "group": result.group} | rounded)
+        text = json.dumps(summarize(results), indent=2)
+        (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"The report cannot be written to {folder} ({error})",
+            rule="It needs a folder that can be written to",
+            cure="Choose another folder with --output",
+        ) from error
+
+
+def _interactive_scores(
+    predictor: SamPredictor, item: LabelledImage, config: EvaluationConfig
+) -> dict[str, float]:
+    areas = np.bincount(item.labels.ravel())
+    present = np.flatnonzero(areas >= MIN_OBJECT_PIXELS)
+    ids = _thin(present[present > 0].tolist(), config.max_objects)
+    if not ids:
+        return {}
+    truth = item.labels == np.array(ids)[:, None, None]
+    scores = score_interactive(
+        predictor, predictor.encode(item.image), truth, max_clicks=config.max_clicks
+    )
+    values = {name: array.mean() for name, array in dataclasses.asdict(scores).items()}
+    error = np.abs(scores.predicted_iou - scores.click).mean()
+    return {name: float(value) for name, value in values.items()} | {"iou_error": float(error)}
+
+
+def _automatic_scores(
+    predictor: SamPredictor, item: LabelledImage, options: dict[str, Any]
+) -> dict[str, float]:
+    result = segment_everything_objects(item.image, predictor.sam, **options)
+    quality = panoptic_quality(result.labels, item.labels)
+    return {
+        "SA50": segmentation_accuracy(result.labels, item.labels),
+        "mSA": mean_segmentation_accuracy(result.labels, item.labels),
+        "SQ": quality.segmentation_quality,
+        "PQ": quality.quality,
+    }
+
+
+def best_overlaps(masks: NDArray[np.bool_], labels: NDArray[np.int32]) -> NDArray[np.float64]:
+    """For each true object, its highest IoU with any of the proposed masks (P, H, W)."""
+    count = int(labels.max()) + 1
+    sizes = np.bincount(labels.ravel(), minlength=count)
+    best = np.zeros(count)
+    for mask in masks:
+        overlap = np.bincount(labels[mask], minlength=count)
+        best = np.maximum(best, overlap / (sizes + mask.sum() - overlap))
+    return best[1:][sizes[1:] > 0]
+
+
+def recall_at(masks: NDArray[np.bool_], labels: NDArray[np.int32], limit: int) -> float:
+    """AR of the first ``limit`` proposals, which are ranked best first."""
+    return average_recall(best_overlaps(masks[:limit], labels).tolist())
+
+
+def _thin(items: list[Any], limit: int | None) -> list[Any]:
+    """Keep ``limit`` evenly spaced items of each group, or of the list."""
+    if limit is None:
+        return items
+    groups: dict[str, list[Any]] = {}
+    for item in items:
+        groups.setdefault(getattr(item, "group", ""), []).append(item)
+    kept = []
+    for members in groups.values():
+        step = max(len(members) / limit, 1.0)
+        kept += [members[int(index * step)] for index in range(min(limit, len(members)))]
+    return kept
