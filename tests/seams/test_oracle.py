@@ -75,7 +75,7 @@ def blobs(draw):
     """Truth of odd shape with connected objects no larger than the halo, touching or not."""
     height, width = draw(st.integers(1, 45)), draw(st.integers(1, 45))
     halo = draw(st.integers(2, 16))
-    tile = draw(st.integers(1, 30))
+    tile = draw(st.integers(5, 30))
     seed = draw(st.integers(0, 2**32 - 1))
     rng = np.random.default_rng(seed)
     truth = np.zeros((height, width), dtype=np.int32)

@@ -71,6 +71,7 @@ def _open_multiscale(path: Path, group: zarr.Group, axes: str | None) -> Volume:
         letters,
         scale=dict(zip(letters, factors, strict=True)),
         units=units,
+        is_ngff=True,
     )
 
 

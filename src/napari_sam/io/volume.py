@@ -79,6 +79,11 @@ class Volume(Protocol):
         """Shape of each resolution level, the full one first."""
         ...
 
+    @property
+    def is_ngff(self) -> bool:
+        """Whether the image is an OME-Zarr, to which label images can refer."""
+        ...
+
     def read(self, region: Region, level: int = 0) -> NDArray[Any]:
         """Read a block of one resolution level."""
         ...
@@ -103,6 +108,8 @@ class ArrayVolume:
         Pixel size per axis letter, where known.
     units : dict of str to str
         Unit per axis letter, where known.
+    is_ngff : bool
+        Whether the image is an OME-Zarr, to which label images can refer.
     close : callable, optional
         Called once when the volume is closed.
 
@@ -120,12 +127,14 @@ class ArrayVolume:
         *,
         scale: dict[str, float] | None = None,
         units: dict[str, str] | None = None,
+        is_ngff: bool = False,
         close: Callable[[], object] | None = None,
     ) -> None:
         self._arrays = tuple(arrays)
         self._file_axes = axes
         self._close = close
         self.path = path
+        self.is_ngff = is_ngff
         self.axes = canonical_order(axes)
         self.dtype: np.dtype[Any] = np.dtype(self._arrays[0].dtype)
         self.levels = tuple(self._canonical_shape(array) for array in self._arrays)

@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -195,16 +194,27 @@ def _touches(box: Region, window: Region, edges: tuple[bool, bool, bool, bool]) 
 def _all_matches(
     tiles: Sequence[TileLabels], shape_yx: tuple[int, int]
 ) -> Iterator[tuple[int, int]]:
-    for i, j in combinations(range(len(tiles)), 2):
+    for i, j in _neighbors([tile.read for tile in tiles]):
         first, second = tiles[i], tiles[j]
         band = first.read.intersect(second.read)
-        if band.is_empty:
-            continue
         a, b = (tile.labels[band.relative_to(tile.read).slices] for tile in (first, second))
         cut_a = _cut_labels(a, band, first.read, shape_yx)
         cut_b = _cut_labels(b, band, second.read, shape_yx)
         for label_a, label_b in _matches(a, b, cut_a, cut_b):
             yield (i << TILE_SHIFT) | label_a, (j << TILE_SHIFT) | label_b
+
+
+def _neighbors(windows: Sequence[Region]) -> Iterator[tuple[int, int]]:
+    """Yield the pairs of windows that share pixels, by a sweep down the rows."""
+    order = sorted(range(len(windows)), key=lambda i: windows[i].start)
+    open_windows: list[int] = []
+    for j in order:
+        top = windows[j].start[0]
+        open_windows = [i for i in open_windows if windows[i].stop[0] > top]
+        for i in open_windows:
+            if not windows[i].intersect(windows[j]).is_empty:
+                yield min(i, j), max(i, j)
+        open_windows.append(j)
 
 
 def _matches(

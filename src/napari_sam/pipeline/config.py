@@ -1,0 +1,291 @@
+"""What `segment_volume` is asked to do: one frozen, validated value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from napari_sam.core.errors import ConfigError
+from napari_sam.io.label_writer import NgffVersion
+from napari_sam.tiling import check_percentiles
+
+__all__ = ["AutomaticOptions", "SegmentConfig", "SliceRange", "parse_slices"]
+
+DEFAULT_HALO = 64
+DEFAULT_MIN_SIZE = 16
+MAX_CHANNELS = 3
+
+
+@dataclass(frozen=True)
+class SliceRange:
+    """Every `step`-th index from `start` up to, but not including, `stop`.
+
+    Parameters
+    ----------
+    start, stop, step : int, optional
+        As in Python's slices: negative numbers count from the end, None means the end itself.
+    """
+
+    start: int | None = None
+    stop: int | None = None
+    step: int | None = None
+
+    def indices(self, length: int) -> range:
+        """List the chosen indices of an axis.
+
+        Parameters
+        ----------
+        length : int
+            Length of the axis.
+
+        Returns
+        -------
+        range
+        """
+        return range(*slice(self.start, self.stop, self.step).indices(length))
+
+
+@dataclass(frozen=True)
+class AutomaticOptions:
+    """Options of the automatic mask generator; None keeps the generator's own default.
+
+    Parameters
+    ----------
+    points_per_side : int, optional
+        Prompts along each side of the point grid.
+    pred_iou_thresh : float, optional
+        Smallest predicted IoU of a mask, 0 to 1.
+    stability_score_thresh : float, optional
+        Smallest stability score of a mask, 0 to 1.
+    box_nms_thresh : float, optional
+        Box IoU above which the worse of two masks is dropped, 0 to 1.
+    """
+
+    points_per_side: int | None = None
+    pred_iou_thresh: float | None = None
+    stability_score_thresh: float | None = None
+    box_nms_thresh: float | None = None
+
+    def __post_init__(self) -> None:
+        _require(
+            self.points_per_side is None or self.points_per_side >= 1,
+            f"points_per_side={self.points_per_side} was given",
+            "The point grid has at least one point per side",
+            "Use for example `--points-per-side 32`",
+        )
+        for name in ("pred_iou_thresh", "stability_score_thresh", "box_nms_thresh"):
+            value = getattr(self, name)
+            _require(
+                value is None or 0.0 <= value <= 1.0,
+                f"{name}={value} was given",
+                "Thresholds are fractions from 0 to 1",
+                f"Use for example `--{name.replace('_', '-')} 0.88`",
+            )
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that were set.
+
+        Returns
+        -------
+        dict
+        """
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class SegmentConfig:
+    """Everything that decides what a run of `segment_volume` does.
+
+    Parameters
+    ----------
+    model : str
+        Name of a model or path of a checkpoint.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    axes : str, optional
+        Axes of the input in the order of the file, when the file does not say.
+    channels : tuple of int
+        One to three channels of the input; empty for an image without channels.
+    slices : SliceRange
+        Which indices along Z, or along T when there is no Z. The rest stays background.
+    times : SliceRange
+        Which indices along T of a volume that also has Z.
+    tile : int, optional
+        Side of a tile in pixels; by default what fills the model's window with its halo.
+    halo : int
+        Pixels that a tile reads beyond its border. Objects up to this size are seen whole by each
+        tile that owns a part of them.
+    contrast_percentiles : tuple of float, optional
+        Percentiles of the whole volume that become black and white. By default 1 and 99.8, and no
+        stretching at all where a model takes 8-bit images as they are.
+    contrast_limits : tuple of float, optional
+        Intensities that become black and white, instead of percentiles.
+    min_size : int
+        Objects of fewer pixels are dropped.
+    ngff_version : str
+        ``0.5`` or ``0.4``.
+    overwrite : bool
+        Replace an existing store.
+    resume : bool
+        Complete an unfinished store.
+    automatic : AutomaticOptions
+        Options of the automatic mask generator.
+
+    Raises
+    ------
+    ConfigError
+        When a value is out of range or two options exclude each other.
+    """
+
+    model: str = "compact"
+    device: str = "auto"
+    axes: str | None = None
+    channels: tuple[int, ...] = ()
+    slices: SliceRange = SliceRange()
+    times: SliceRange = SliceRange()
+    tile: int | None = None
+    halo: int = DEFAULT_HALO
+    contrast_percentiles: tuple[float, float] | None = None
+    contrast_limits: tuple[float, float] | None = None
+    min_size: int = DEFAULT_MIN_SIZE
+    ngff_version: NgffVersion = "0.5"
+    overwrite: bool = False
+    resume: bool = False
+    automatic: AutomaticOptions = field(default_factory=AutomaticOptions)
+
+    def __post_init__(self) -> None:
+        if self.contrast_percentiles is not None:
+            check_percentiles(self.contrast_percentiles)
+        _require(
+            len(self.channels) <= MAX_CHANNELS and all(c >= 0 for c in self.channels),
+            f"The channels {self.channels} were given",
+            "The model sees one to three channels, counted from 0",
+            "Repeat `--channel` at most three times, for example `--channel 0 --channel 2`",
+        )
+        _require(
+            (self.tile is None or self.tile >= 1) and self.halo >= 0,
+            f"A tile of {self.tile} pixels with a halo of {self.halo} was given",
+            "A tile is at least one pixel wide and its halo is not negative",
+            "Use for example `--tile 384 --halo 64`",
+        )
+        _require(
+            self.min_size >= 1,
+            f"min_size={self.min_size} was given",
+            "An object has at least one pixel",
+            "Use for example `--min-size 20`",
+        )
+        limits = self.contrast_limits
+        _require(
+            limits is None or (len(limits) == 2 and limits[0] < limits[1]),
+            f"The contrast limits {limits} were given",
+            "The low limit must be below the high one",
+            "Use for example `--contrast-limits 100 4000`",
+        )
+        _require(
+            limits is None or self.contrast_percentiles is None,
+            "Both contrast limits and contrast percentiles were given",
+            "Contrast is set by limits or measured by percentiles",
+            "Use only one of `--contrast-limits` and `--contrast-percentiles`",
+        )
+        _require(
+            not (self.overwrite and self.resume),
+            "Both overwrite and resume were asked for",
+            "A run either replaces an existing output or completes it",
+            "Use only one of `--overwrite` and `--resume`",
+        )
+        for chosen in (self.slices, self.times):
+            _require(
+                chosen.step is None or chosen.step >= 1,
+                f"A step of {chosen.step} slices was given",
+                "Slices are taken in increasing order",
+                "Use a step of 1 or more, for example `--slices 0:100:5`",
+            )
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the options that change the labels: those that a resumed run must repeat.
+
+        Returns
+        -------
+        dict
+            Plain values that survive JSON; the device and overwrite or resume are left out.
+        """
+        values = asdict(self)
+        for name in ("device", "overwrite", "resume"):
+            del values[name]
+        return values
+
+
+def parse_slices(text: str) -> SliceRange:
+    """Read ``START:STOP[:STEP]`` or a single index.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    SliceRange
+
+    Raises
+    ------
+    ConfigError
+        When the text is neither.
+    """
+    parts = text.split(":")
+    try:
+        numbers = [int(part) if part.strip() else None for part in parts]
+    except ValueError:
+        numbers = []
+    if len(numbers) == 1 and numbers[0] is not None:
+        index = numbers[0]
+        return SliceRange(index, index + 1 if index != -1 else None)
+    if len(numbers) not in (2, 3):
+        raise ConfigError(
+            f"The slices {text!r} were given",
+            rule="Slices are START:STOP, START:STOP:STEP or one index",
+            cure="Use for example `--slices 10:20` or `--slices 5`",
+        )
+    return SliceRange(*numbers)
+
+
+def _require(condition: bool, given: str, rule: str, cure: str) -> None:
+    if not condition:
+        raise ConfigError(given, rule=rule, cure=cure)
+
+
+def chosen_channels(channels: Sequence[int], count: int) -> tuple[int, ...]:
+    """Check the channels against the image.
+
+    Parameters
+    ----------
+    channels : sequence of int
+        From the configuration.
+    count : int
+        Channels of the image.
+
+    Returns
+    -------
+    tuple of int
+        The channels to read; ``(0,)`` for an image with a single one.
+
+    Raises
+    ------
+    ConfigError
+        When the image has several channels and none was chosen, or one that it lacks.
+    """
+    if not channels and count > 1:
+        raise ConfigError(
+            f"The image has {count} channels and none was chosen",
+            rule="The model must know which channel shows the objects",
+            cure=f"Choose up to three from 0 to {count - 1}, for example `--channel 0`",
+        )
+    chosen = tuple(channels) or (0,)
+    missing = [channel for channel in chosen if channel >= count]
+    _require(
+        not missing,
+        f"Channel {missing[0] if missing else ''} was chosen",
+        f"The image has {count} channel(s), counted from 0",
+        f"Choose from 0 to {count - 1} with `--channel`",
+    )
+    return chosen

@@ -1,0 +1,148 @@
+"""What happens while a volume is segmented, as frozen values that any face can show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = [
+    "ContrastMeasured",
+    "Event",
+    "Finished",
+    "Planned",
+    "Resumed",
+    "SliceDone",
+    "TileDone",
+    "Warned",
+]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What will be done; always the first event.
+
+    Attributes
+    ----------
+    axes : str
+        Axes of the label image.
+    shape : tuple of int
+        Shape of the label image.
+    n_slices : int
+        Slices to segment, those already done included.
+    n_tiles_per_slice : int
+        Tiles in each slice.
+    window_yx : tuple of int
+        Largest rows and columns that the model is given at once.
+    """
+
+    axes: str
+    shape: tuple[int, ...]
+    n_slices: int
+    n_tiles_per_slice: int
+    window_yx: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ContrastMeasured:
+    """The contrast that serves the whole volume.
+
+    Attributes
+    ----------
+    low, high : tuple of float
+        Intensities that become black and white, per channel.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """An unfinished run goes on.
+
+    Attributes
+    ----------
+    n_slices : int
+        Slices that were already done.
+    """
+
+    n_slices: int
+
+
+@dataclass(frozen=True)
+class TileDone:
+    """One tile is segmented.
+
+    Attributes
+    ----------
+    slice_number : int
+        Position of its slice in this run, from 0.
+    index : int
+        Position of the tile in its slice, from 0.
+    n_objects : int
+        Objects in the tile and its halo.
+    seconds : float
+        Time that it took.
+    """
+
+    slice_number: int
+    index: int
+    n_objects: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SliceDone:
+    """One slice is stitched and on disk.
+
+    Attributes
+    ----------
+    slice_number : int
+        Position in this run, from 0.
+    position : tuple of int
+        Index along the axes before YX.
+    n_objects : int
+        Objects in the slice.
+    """
+
+    slice_number: int
+    position: tuple[int, ...]
+    n_objects: int
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something that the user should know, without stopping.
+
+    Attributes
+    ----------
+    message : str
+        A whole sentence.
+    """
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The label image is complete; always the last event.
+
+    Attributes
+    ----------
+    path : Path
+        Directory of the store.
+    n_objects : int
+        Objects in all slices.
+    n_slices : int
+        Slices in the store.
+    seconds : float
+        Time of this run.
+    """
+
+    path: Path
+    n_objects: int
+    n_slices: int
+    seconds: float
+
+
+Event = Planned | ContrastMeasured | Resumed | TileDone | SliceDone | Warned | Finished

@@ -1,0 +1,136 @@
+"""Which slices of a run are done, in a small file beside the output.
+
+The first line holds the plan: everything that decides the labels. Each further line is one finished
+slice, appended and flushed to disk after the slice itself. A line cut off by a crash is ignored, so
+its slice is done again. The file goes when the run is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from napari_sam.core.errors import OutputError
+from napari_sam.io.label_writer import output_errors
+
+__all__ = ["Journal"]
+
+
+class Journal:
+    """The journal of one output.
+
+    Parameters
+    ----------
+    target : Path
+        Directory of the label store; the journal lies beside it as ``NAME.journal``.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.path = target.with_name(f"{target.name}.journal")
+        self._target = target
+
+    def start(self, plan: dict[str, Any]) -> None:
+        """Begin a new journal.
+
+        Parameters
+        ----------
+        plan : dict
+            Everything that decides the labels, as JSON values.
+
+        Raises
+        ------
+        OutputError
+            When it cannot be written.
+        """
+        with output_errors(self.path):
+            self.path.write_text(json.dumps(plan) + "\n", encoding="utf-8")
+
+    def resume(self, plan: dict[str, Any]) -> dict[tuple[int, ...], int]:
+        """Read what is done, and refuse when the plan is another one.
+
+        Parameters
+        ----------
+        plan : dict
+            The plan of this run.
+
+        Returns
+        -------
+        dict
+            Number of objects per finished slice.
+
+        Raises
+        ------
+        OutputError
+            When there is no journal, or it belongs to another plan; the message says what changed.
+        """
+        try:
+            lines = self.path.read_text(encoding="utf-8").splitlines()
+            before = json.loads(lines[0])
+        except (OSError, IndexError, ValueError) as error:
+            raise OutputError(
+                f"The output {self._target} has no readable journal at {self.path}",
+                rule="Only a run whose journal lies beside its output can be completed",
+                cure="Start again with `--overwrite`",
+            ) from error
+        changes = list(_differences(before, json.loads(json.dumps(plan))))
+        if changes:
+            raise OutputError(
+                f"The unfinished output {self._target} was made differently: {'; '.join(changes)}",
+                rule="A run is completed with the same input, model and options",
+                cure="Repeat the options of the first run, or start again with `--overwrite`",
+            )
+        return dict(_finished(lines[1:]))
+
+    def record(self, position: tuple[int, ...], n_objects: int) -> None:
+        """Note that a slice is on disk.
+
+        Parameters
+        ----------
+        position : tuple of int
+            Index of the slice along the axes before YX.
+        n_objects : int
+
+        Raises
+        ------
+        OutputError
+            When the disk is full.
+        """
+        with output_errors(self.path), self.path.open("a", encoding="utf-8") as file:
+            # The newline comes first: a line cut off by a crash then spoils only itself
+            file.write("\n" + json.dumps({"slice": position, "objects": n_objects}))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def count_finished(self) -> int:
+        """Count the slices that are done.
+
+        Returns
+        -------
+        int
+        """
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        return len(dict(_finished(lines[1:])))
+
+    def remove(self) -> None:
+        """Remove the journal of a complete or abandoned run."""
+        self.path.unlink(missing_ok=True)
+
+
+def _finished(lines: list[str]) -> Iterator[tuple[tuple[int, ...], int]]:
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            yield tuple(entry["slice"]), int(entry["objects"])
+        except (ValueError, KeyError, TypeError):
+            continue  # empty, or cut off by a crash: its slice is done again
+
+
+def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted(before.keys() | now.keys()):
+            yield from _differences(before.get(key), now.get(key), f"{name}.{key}".lstrip("."))
+    elif before != now:
+        yield f"{name} was {before} and is now {now}"

@@ -1,0 +1,284 @@
+"""Segment every object of a volume: slice by slice, tile by tile, stitched, written as it goes.
+
+Label ids are unique over the whole volume: objects of different slices never share an id, so that
+nothing looks linked that was not. The ids of a slice follow those of the slice before without gaps.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.core.errors import OutputError
+from napari_sam.io import Volume, open_volume
+from napari_sam.io.label_writer import LabelLayout, LabelWriter, check_target, set_aside
+from napari_sam.labels import Stitched, TileLabels, stitch_tiles
+from napari_sam.pipeline.config import SegmentConfig
+from napari_sam.pipeline.events import (
+    ContrastMeasured,
+    Event,
+    Finished,
+    Planned,
+    Resumed,
+    SliceDone,
+    TileDone,
+    Warned,
+)
+from napari_sam.pipeline.journal import Journal
+from napari_sam.pipeline.segmenters import TileObjects, TileSegmenter, load_segmenter
+from napari_sam.pipeline.source import Pixels, SliceSource
+from napari_sam.tiling import Contrast, Tile, tile_grid
+
+__all__ = ["segment_volume"]
+
+MAX_LABEL = 2**32 - 1
+"""Labels are written as unsigned 32-bit integers."""
+
+
+@dataclass
+class _Run:
+    """What stays the same over the slices of a run, and what it has counted."""
+
+    source: SliceSource
+    segmenter: TileSegmenter
+    tiles: tuple[Tile, ...]
+    min_size: int
+    contrast: Contrast
+    n_invalid: int = 0
+
+
+def segment_volume(
+    source: str | Path,
+    target: str | Path,
+    config: SegmentConfig | None = None,
+    segmenter: TileSegmenter | None = None,
+) -> Generator[Event, None, None]:
+    """Segment every object of a volume into a label image on disk.
+
+    A generator: work is done while it is iterated, and every tile gives one event. Closing it, or
+    Ctrl-C, stops after the current tile; finished slices stay in the output, which says that it is
+    unfinished until a run with ``resume`` completes it. A run that ends before its first slice
+    leaves nothing, and a store that it should have replaced is left as it was.
+
+    Parameters
+    ----------
+    source : str or Path
+        Any image that :func:`napari_sam.io.open_volume` opens.
+    target : str or Path
+        Directory of the OME-Zarr image-label to write.
+    config : SegmentConfig, optional
+        Defaults to the bundled model with its own settings.
+    segmenter : TileSegmenter, optional
+        What segments a tile; by default the model that `config` names.
+
+    Yields
+    ------
+    Event
+        Planned first, Finished last.
+
+    Raises
+    ------
+    InputError
+        When the image cannot be used.
+    ConfigError
+        When options do not fit the image.
+    OutputError
+        When the output exists, cannot be written, or cannot be resumed.
+    CheckpointError, DeviceError
+        When the model cannot be loaded or run.
+    """
+    source, target = Path(source), Path(target)
+    config = config or SegmentConfig()
+    begun = time.monotonic()
+    check_target(target, overwrite=config.overwrite, resume=config.resume)
+    _check_apart(source, target)
+    with closing(open_volume(source, config.axes)) as volume:
+        slices = SliceSource(volume, config)
+        segmenter = segmenter or load_segmenter(config)
+        tile = config.tile or max(segmenter.window - 2 * config.halo, 1)
+        tiles = tile_grid(slices.shape_yx, tile, config.halo)
+        yield _planned(slices, tiles)
+        contrast = _contrast(slices, config, segmenter, volume)
+        yield ContrastMeasured(contrast.low, contrast.high)
+        run = _Run(slices, segmenter, tiles, config.min_size, contrast)
+        n_objects = yield from _segment_slices(run, volume, target, config)
+    seconds = time.monotonic() - begun
+    yield Finished(target, n_objects, len(slices.positions), seconds)
+
+
+def _segment_slices(
+    run: _Run, volume: Volume, target: Path, config: SegmentConfig
+) -> Generator[Event, None, int]:
+    """Segment what is not done yet; return the number of objects in all slices."""
+    journal = Journal(target)
+    plan = _plan(run, volume, config)
+    done: dict[tuple[int, ...], int] = {}
+    with ExitStack() as until_first_slice:
+        if config.resume:
+            done = journal.resume(plan)
+            writer = LabelWriter.reopen(target)
+            yield Resumed(len(done))
+        else:
+            until_first_slice.enter_context(_replacing(target, journal))
+            writer = _create(run, volume, target, config)
+            journal.start(plan)
+        offset = 0
+        for number, position in enumerate(run.source.positions):
+            if position not in done:
+                labels, n_objects = yield from _segment_slice(run, number, position, offset)
+                writer.write_slice(position, labels)
+                journal.record(position, n_objects)
+                until_first_slice.close()
+                done[position] = n_objects
+                yield SliceDone(number, position, n_objects)
+            offset += done[position]
+        writer.finish()
+    journal.remove()
+    if run.n_invalid:
+        yield Warned(f"{run.n_invalid} pixels in all were not finite; they are background.")
+    return offset
+
+
+def _segment_slice(
+    run: _Run, number: int, position: tuple[int, ...], offset: int
+) -> Generator[Event, None, tuple[NDArray[np.int64], int]]:
+    """Segment and stitch one slice; return its labels with ids from ``offset + 1``."""
+    pieces = []
+    n_invalid = 0
+    for tile in run.tiles:
+        begun = time.monotonic()
+        pixels = run.source.read_tile(position, tile.read, run.contrast)
+        labels, scores = _segment_tile(run.segmenter, pixels)
+        pieces.append(TileLabels(tile.read, tile.write, labels, scores))
+        if pixels.invalid is not None:
+            n_invalid += int(np.count_nonzero(pixels.invalid[tile.crop.slices]))
+        seconds = time.monotonic() - begun
+        yield TileDone(number, tile.index, len(scores), seconds)
+    if n_invalid and not run.n_invalid:
+        yield Warned(
+            f"Slice {position or 0} holds {n_invalid} pixels that are NaN or infinite. Such pixels "
+            "are shown to the model as black and stay background, here and in later slices."
+        )
+    run.n_invalid += n_invalid
+    stitched = stitch_tiles(pieces, run.source.shape_yx, min_area=run.min_size)
+    return _numbered(stitched, offset), len(stitched.scores)
+
+
+def _segment_tile(segmenter: TileSegmenter, pixels: Pixels) -> TileObjects:
+    if (pixels.rgb == pixels.rgb[0, 0]).all():  # an even tile holds no object
+        labels = np.zeros(pixels.rgb.shape[:2], dtype=np.int32)
+        return TileObjects(labels, np.zeros(0, dtype=np.float32))
+    objects = segmenter(pixels.rgb)
+    if pixels.invalid is not None:
+        return objects._replace(labels=np.where(pixels.invalid, 0, objects.labels))
+    return objects
+
+
+def _numbered(stitched: Stitched, offset: int) -> NDArray[np.int64]:
+    if offset + len(stitched.scores) > MAX_LABEL:
+        raise OutputError(
+            f"The volume holds more than {MAX_LABEL} objects",
+            rule="Label ids are 32-bit numbers",
+            cure="Segment the volume in parts with `--slices`",
+        )
+    ids = np.arange(len(stitched.scores) + 1, dtype=np.int64) + offset
+    ids[0] = 0
+    return ids[stitched.labels]
+
+
+def _planned(slices: SliceSource, tiles: tuple[Tile, ...]) -> Planned:
+    window = max(tile.read.shape[0] for tile in tiles), max(tile.read.shape[1] for tile in tiles)
+    return Planned(slices.label_axes, slices.label_shape, len(slices.positions), len(tiles), window)
+
+
+def _contrast(
+    slices: SliceSource, config: SegmentConfig, segmenter: TileSegmenter, volume: Volume
+) -> Contrast:
+    if config.contrast_limits is not None:
+        low, high = config.contrast_limits
+        return Contrast((low,), (high,))
+    measured = slices.measure_contrast(config.contrast_percentiles)
+    is_8bit = volume.dtype == np.uint8
+    if segmenter.keeps_8bit and is_8bit and config.contrast_percentiles is None:
+        return Contrast((0.0,), (255.0,))
+    return measured
+
+
+def _create(run: _Run, volume: Volume, target: Path, config: SegmentConfig) -> LabelWriter:
+    layout = LabelLayout(
+        axes=run.source.label_axes,
+        shape=run.source.label_shape,
+        scale=run.source.of_label_axes(volume.scale),
+        units=run.source.of_label_axes(volume.units),
+        ngff_version=config.ngff_version,
+    )
+    return LabelWriter.create(target, layout, source_image=_relative_image(volume, target))
+
+
+def _relative_image(volume: Volume, target: Path) -> str | None:
+    if not volume.is_ngff:
+        return None
+    try:
+        return Path(os.path.relpath(volume.path.resolve(), target.resolve())).as_posix()
+    except ValueError:  # another drive on Windows: no relative path leads there
+        return None
+
+
+@contextmanager
+def _replacing(target: Path, journal: Journal) -> Iterator[None]:
+    """Put back an older store and its journal when the block fails."""
+    before = journal.path.read_bytes() if journal.path.exists() else None
+    with set_aside(target):
+        try:
+            yield
+        except BaseException:
+            journal.remove()
+            if before is not None:
+                journal.path.write_bytes(before)
+            raise
+
+
+def _check_apart(source: Path, target: Path) -> None:
+    here, there = source.resolve(), target.resolve()
+    if here == there or here in there.parents or there in here.parents:
+        raise OutputError(
+            f"The output {target} and the input {source} lie one in the other",
+            rule="Labels are written beside their image, never into or over it",
+            cure="Choose another name for the output, in another folder",
+        )
+
+
+def _plan(run: _Run, volume: Volume, config: SegmentConfig) -> dict[str, Any]:
+    """Everything that decides the labels; a resumed run must agree with it."""
+    return {
+        "source": {
+            "path": volume.path.name,
+            "axes": volume.axes,
+            "shape": volume.shape,
+            "dtype": str(volume.dtype),
+            **_file_signature(volume.path),
+        },
+        "options": config.fingerprint(),
+        "segmenter": run.segmenter.digest,
+        "n_tiles": len(run.tiles),
+        "contrast": {"low": run.contrast.low, "high": run.contrast.high},
+    }
+
+
+def _file_signature(path: Path) -> dict[str, int]:
+    """Size and time of a file, or of the metadata of a Zarr: cheap for any size of volume."""
+    names = ("zarr.json", ".zattrs", ".zarray")
+    candidates = [path] if path.is_file() else [path / name for name in names]
+    statistics = [candidate.stat() for candidate in candidates if candidate.exists()]
+    return {
+        "bytes": sum(entry.st_size for entry in statistics),
+        "modified": max((entry.st_mtime_ns for entry in statistics), default=0),
+    }

@@ -1,0 +1,169 @@
+"""What segments one tile. The pipeline knows this protocol only; models stand behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.pipeline.config import AutomaticOptions, SegmentConfig
+from napari_sam.tiling import Contrast
+
+if TYPE_CHECKING:
+    from napari_sam.model import Sam
+
+__all__ = ["FunctionSegmenter", "ModelSegmenter", "TileObjects", "TileSegmenter", "load_segmenter"]
+
+AS_IT_IS = Contrast(low=(0.0,), high=(255.0,))
+"""Tiles arrive with the contrast of their volume, so nothing is left to stretch."""
+
+
+class TileObjects(NamedTuple):
+    """The objects of one tile.
+
+    Attributes
+    ----------
+    labels : ndarray of int32, shape (h, w)
+        0 is background, 1..n are objects.
+    scores : ndarray of float32, shape (n,)
+        Score of each object, higher is better.
+    """
+
+    labels: NDArray[np.int32]
+    scores: NDArray[np.float32]
+
+
+class TileSegmenter(Protocol):
+    """Turns the pixels of a tile into objects; the same pixels always give the same objects."""
+
+    @property
+    def window(self) -> int:
+        """Side in pixels of the tile, halo included, that suits it best."""
+        ...
+
+    @property
+    def keeps_8bit(self) -> bool:
+        """Whether 8-bit images are to be given as they are, without stretching the contrast."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """What identifies it: a run is only resumed with an equal one."""
+        ...
+
+    def __call__(self, tile: NDArray[np.uint8]) -> TileObjects:
+        """Segment one tile of shape (h, w, 3)."""
+        ...
+
+
+@dataclass(frozen=True)
+class FunctionSegmenter:
+    """A plain function as a segmenter.
+
+    Parameters
+    ----------
+    function : callable
+        Takes a uint8 tile of shape (h, w, 3), returns labels of shape (h, w). All scores are 1.
+    digest : str
+        Name and version of the function.
+    window : int
+        Side in pixels of the tile, halo included, that suits it best.
+    keeps_8bit : bool
+        Whether 8-bit images are given without stretching the contrast.
+    """
+
+    function: Callable[[NDArray[np.uint8]], NDArray[np.integer]]
+    digest: str
+    window: int = 512
+    keeps_8bit: bool = False
+
+    def __call__(self, tile: NDArray[np.uint8]) -> TileObjects:
+        """Segment one tile.
+
+        Parameters
+        ----------
+        tile : ndarray of uint8, shape (h, w, 3)
+
+        Returns
+        -------
+        TileObjects
+        """
+        labels = self.function(tile).astype(np.int32)
+        return TileObjects(labels, np.ones(int(labels.max(initial=0)), dtype=np.float32))
+
+
+class ModelSegmenter:
+    """Segments everything in a tile with a SAM model.
+
+    Parameters
+    ----------
+    model : Sam
+        From :func:`napari_sam.model.load_model`.
+    options : AutomaticOptions
+        Options of the automatic mask generator.
+    """
+
+    def __init__(self, model: Sam, options: AutomaticOptions) -> None:
+        self._model = model
+        self._options = options.given()
+        self.window = int(model.input_spec.size)
+        self.keeps_8bit = model.input_spec.contrast == "as_is"
+        self.digest = f"{model.name} {model.digest}"
+
+    def __call__(self, tile: NDArray[np.uint8]) -> TileObjects:
+        """Segment one tile.
+
+        Parameters
+        ----------
+        tile : ndarray of uint8, shape (h, w, 3)
+
+        Returns
+        -------
+        TileObjects
+
+        Raises
+        ------
+        DeviceError
+            When the device fails; its subclass OutOfMemoryError when its memory is too small.
+        """
+        from napari_sam.model.devices import translate_torch_errors
+        from napari_sam.predict import segment_everything_objects
+
+        with translate_torch_errors():
+            found = segment_everything_objects(
+                tile,
+                self._model,
+                contrast=AS_IT_IS,
+                min_size=1,  # what is small here may be the edge of an object of the next tile
+                **self._options,
+            )
+        scores = [item.predicted_iou * item.stability_score for item in found.objects]
+        return TileObjects(found.labels, np.array(scores, dtype=np.float32))
+
+
+def load_segmenter(config: SegmentConfig) -> TileSegmenter:
+    """Load the model that a configuration names.
+
+    Parameters
+    ----------
+    config : SegmentConfig
+
+    Returns
+    -------
+    TileSegmenter
+
+    Raises
+    ------
+    CheckpointError
+        When the weights are missing, damaged or of another architecture.
+    ConfigError
+        When the model or device is unknown.
+    DeviceError
+        When the device is absent.
+    """
+    from napari_sam.model import load_model
+
+    return ModelSegmenter(load_model(config.model, device=config.device), config.automatic)

@@ -1,0 +1,285 @@
+"""The input of a run: which slices a volume has, its contrast, and the pixels of a tile."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_sam.core.errors import InputError
+from napari_sam.core.region import Region
+from napari_sam.io import Volume
+from napari_sam.pipeline.config import SegmentConfig, chosen_channels
+from napari_sam.tiling import (
+    DEFAULT_PERCENTILES,
+    Contrast,
+    check_intensity_dtype,
+    percentile_contrast,
+    to_rgb,
+)
+
+__all__ = ["Pixels", "SliceSource"]
+
+SAMPLE_SLICES = 16
+SAMPLE_PIXELS = 2**22
+"""A slice of more pixels is sampled on a coarser level, or in blocks where there is none."""
+BLOCK = 512
+SLICE_CACHE_BYTES = 2**29
+"""Slices up to this size are read once as a whole, so that each chunk is decoded once."""
+COLOR_SAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The pixels of a tile as the segmenter takes them.
+
+    Attributes
+    ----------
+    rgb : ndarray of uint8, shape (h, w, 3)
+    invalid : ndarray of bool, shape (h, w), or None
+        Pixels that were NaN or infinite; None when all were finite.
+    """
+
+    rgb: NDArray[np.uint8]
+    invalid: NDArray[np.bool_] | None
+
+
+class SliceSource:
+    """A volume as a sequence of 2D slices.
+
+    Parameters
+    ----------
+    volume : Volume
+    config : SegmentConfig
+
+    Raises
+    ------
+    InputError
+        When the image has no intensities, is too small, or has a number of colour samples that is
+        neither gray, RGB nor RGBA.
+    ConfigError
+        When a channel is missing or no slice is chosen.
+    """
+
+    def __init__(self, volume: Volume, config: SegmentConfig) -> None:
+        check_intensity_dtype(volume.dtype)
+        self._volume = volume
+        self._lengths = dict(zip(volume.axes, volume.shape, strict=True))
+        self.shape_yx = self._lengths["Y"], self._lengths["X"]
+        self._check_size()
+        self._channels = chosen_channels(config.channels, self._lengths.get("C", 1))
+        self.is_color = self._lengths.get("S", 1) >= COLOR_SAMPLES
+        self.stack_axes = "".join(axis for axis in volume.axes if axis in "TZ")
+        self.positions = self._positions(config)
+        self._cached: tuple[tuple[int, ...], NDArray[Any]] | None = None
+
+    @property
+    def label_axes(self) -> str:
+        """Axes of the label image: those of the volume without channels and samples."""
+        return f"{self.stack_axes}YX"
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """Shape of the label image."""
+        return tuple(self._lengths[axis] for axis in self.label_axes)
+
+    def of_label_axes(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Pick the values, such as scales or units, of the label image's axes.
+
+        Parameters
+        ----------
+        values : tuple
+            One per axis of the volume.
+
+        Returns
+        -------
+        tuple
+        """
+        return tuple(values[self._volume.axes.index(axis)] for axis in self.label_axes)
+
+    def measure_contrast(self, percentiles: tuple[float, float] | None) -> Contrast:
+        """Measure the contrast on a sample of the whole volume.
+
+        All samples of a colour image share one map, so that its colours stay; channels have
+        nothing in common, so each has its own.
+
+        Parameters
+        ----------
+        percentiles : tuple of float, optional
+            1 and 99.8 when not given.
+
+        Returns
+        -------
+        Contrast
+
+        Raises
+        ------
+        InputError
+            When the whole volume is constant.
+        """
+        sample = np.concatenate(list(self._sample()))  # (N, C)
+        if _is_constant(sample):
+            return self._full_range()  # what looks even in a sample may hold a rare object
+        return percentile_contrast(self._per_map(sample), percentiles or DEFAULT_PERCENTILES)
+
+    def read_tile(self, position: tuple[int, ...], window: Region, contrast: Contrast) -> Pixels:
+        """Read a tile and make it what the segmenter takes.
+
+        Parameters
+        ----------
+        position : tuple of int
+            Index along the axes before YX.
+        window : Region
+            Rows and columns.
+        contrast : Contrast
+
+        Returns
+        -------
+        Pixels
+        """
+        raw = self._read_cached(position, window)  # (h, w, C)
+        finite = np.isfinite(raw) if raw.dtype.kind == "f" else None
+        invalid = None if finite is None or finite.all() else ~finite.all(axis=-1)
+        rgb = to_rgb(contrast.apply(raw))
+        if invalid is not None:
+            rgb[invalid] = 0
+        return Pixels(rgb, invalid)
+
+    def _check_size(self) -> None:
+        if min(self.shape_yx) < 2:
+            raise InputError(
+                f"The image {self._volume.path} has {self.shape_yx[0]} rows and "
+                f"{self.shape_yx[1]} columns",
+                rule="A slice needs at least two rows and two columns",
+                cure="Check the order of the axes; state it with `--axes` if it is wrong",
+            )
+        samples = self._lengths.get("S", 1)
+        if samples not in (1, 3, 4):
+            raise InputError(
+                f"The image {self._volume.path} has {samples} colour samples per pixel",
+                rule="Colour samples (S) are RGB or RGBA",
+                cure="Call that axis a channel with `--axes`, and choose with `--channel`",
+            )
+
+    def _positions(self, config: SegmentConfig) -> tuple[tuple[int, ...], ...]:
+        ranges = []
+        for axis in self.stack_axes:
+            is_time_of_volume = axis == "T" and "Z" in self.stack_axes
+            chosen = config.times if is_time_of_volume else config.slices
+            ranges.append(chosen.indices(self._lengths[axis]))
+        positions = tuple(product(*ranges))
+        if not positions:
+            raise InputError(
+                f"None of the slices of {self._volume.path} is chosen; its shape is "
+                f"{self._volume.shape} along {self._volume.axes}",
+                rule="At least one slice is segmented",
+                cure="Choose slices inside the stack, for example `--slices 0:1`",
+            )
+        return positions
+
+    def _sample(self) -> Iterator[NDArray[Any]]:
+        """Yield pixels of slices spread over the volume, (n, C) each."""
+        lengths = [self._lengths[axis] for axis in self.stack_axes]
+        count = math.prod(lengths)
+        chosen = np.unique(np.linspace(0, count - 1, min(count, SAMPLE_SLICES)).round().astype(int))
+        level, shape_yx = self._sample_level()
+        for number in chosen:
+            position = tuple(int(i) for i in np.unravel_index(number, lengths)) if lengths else ()
+            for window in _sample_windows(shape_yx):
+                yield _as_rows(self._read(position, window, level))
+
+    def _sample_level(self) -> tuple[int, tuple[int, int]]:
+        rows, columns = self._volume.axes.index("Y"), self._volume.axes.index("X")
+        shapes = [(shape[rows], shape[columns]) for shape in self._volume.levels]
+        stack = [self._lengths[axis] for axis in self.stack_axes]
+        usable = [
+            level
+            for level, shape in enumerate(self._volume.levels)
+            if [shape[self._volume.axes.index(axis)] for axis in self.stack_axes] == stack
+        ]
+        for level in usable:
+            if math.prod(shapes[level]) <= SAMPLE_PIXELS:
+                return level, shapes[level]
+        return usable[-1], shapes[usable[-1]]
+
+    def _full_range(self) -> Contrast:
+        low: list[float] = []
+        high: list[float] = []
+        lengths = [range(self._lengths[axis]) for axis in self.stack_axes]
+        for position in product(*lengths):
+            pixels = self._per_map(_as_rows(self._read(position, Region.whole(self.shape_yx), 0)))
+            values = pixels.reshape(-1, pixels.shape[-1]) if pixels.ndim > 1 else pixels[:, None]
+            finite = [column[np.isfinite(column)] for column in values.T]
+            if not low:
+                low, high = [math.inf] * len(finite), [-math.inf] * len(finite)
+            for i, column in enumerate(finite):
+                if column.size:
+                    low[i] = min(low[i], float(column.min()))
+                    high[i] = max(high[i], float(column.max()))
+        if not any(a < b for a, b in zip(low, high, strict=True)):
+            found = f"the constant value {low[0]:g}" if math.isfinite(low[0]) else "no finite value"
+            raise InputError(
+                f"The image {self._volume.path} holds {found} everywhere",
+                rule="An image without contrast holds no objects",
+                cure="Check the file, and the channel chosen with `--channel`",
+            )
+        pairs = [(a, b) if a < b else (0.0, 1.0) for a, b in zip(low, high, strict=True)]
+        return Contrast(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
+
+    def _per_map(self, sample: NDArray[Any]) -> NDArray[Any]:
+        """Shape (N, C) samples so that their last axis is what has a map of its own."""
+        return sample.ravel() if self.is_color or sample.shape[-1] == 1 else sample[np.newaxis]
+
+    def _read_cached(self, position: tuple[int, ...], window: Region) -> NDArray[Any]:
+        count = max(len(self._channels), self._lengths.get("S", 1))
+        if math.prod(self.shape_yx) * count * self._volume.dtype.itemsize > SLICE_CACHE_BYTES:
+            return self._read(position, window, 0)
+        if self._cached is None or self._cached[0] != position:
+            self._cached = None  # release the old slice before the new one is read
+            self._cached = position, self._read(position, Region.whole(self.shape_yx), 0)
+        return self._cached[1][window.slices]
+
+    def _read(self, position: tuple[int, ...], window: Region, level: int) -> NDArray[Any]:
+        """Read (h, w, C): the chosen channels, or the colour samples without transparency."""
+        planes = [
+            self._read_channel(position, channel, window, level) for channel in self._channels
+        ]
+        return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1)
+
+    def _read_channel(
+        self, position: tuple[int, ...], channel: int, window: Region, level: int
+    ) -> NDArray[Any]:
+        spans = {axis: (i, i + 1) for axis, i in zip(self.stack_axes, position, strict=True)}
+        spans["C"] = channel, channel + 1
+        spans["Y"], spans["X"] = zip(window.start, window.stop, strict=True)
+        spans["S"] = 0, min(self._lengths.get("S", 1), COLOR_SAMPLES)
+        region = Region(
+            tuple(spans[axis][0] for axis in self._volume.axes),
+            tuple(spans[axis][1] for axis in self._volume.axes),
+        )
+        return self._volume.read(region, level).reshape(*window.shape, spans["S"][1])
+
+
+def _as_rows(pixels: NDArray[Any]) -> NDArray[Any]:
+    return pixels.reshape(-1, pixels.shape[-1])
+
+
+def _is_constant(sample: NDArray[Any]) -> bool:
+    finite = sample[np.isfinite(sample).all(axis=-1)]
+    return finite.size == 0 or bool((finite == finite[0]).all())
+
+
+def _sample_windows(shape_yx: tuple[int, int]) -> Iterator[Region]:
+    """Yield the whole slice, or a 4 x 4 grid of blocks of a very large one."""
+    if math.prod(shape_yx) <= 4 * SAMPLE_PIXELS:
+        yield Region.whole(shape_yx)
+        return
+    starts = [np.linspace(0, max(n - BLOCK, 0), 4).astype(int).tolist() for n in shape_yx]
+    for top, left in product(*starts):
+        stop = min(top + BLOCK, shape_yx[0]), min(left + BLOCK, shape_yx[1])
+        yield Region((top, left), stop)
