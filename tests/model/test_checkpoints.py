@@ -126,6 +126,14 @@ def test_weights_that_are_not_here_name_the_command() -> None:
         load_model("vit_b", device="cpu")
 
 
+def test_a_package_without_its_weights_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_sam.model.store._BUNDLED", tmp_path)
+    with pytest.raises(CheckpointError, match="Install the package again"):
+        load_model("compact", device="cpu")
+
+
 def test_an_unknown_name_gets_close_names() -> None:
     with pytest.raises(ConfigError, match="Did you mean compact"):
         load_model("compct", device="cpu")
