@@ -21,6 +21,7 @@ from napari_sam.masks.rle import (
 from napari_sam.masks.scores import (
     batched_mask_to_box,
     box_iou,
+    boxes_meet,
     mask_iou,
     mask_to_box,
     stability_score,
@@ -33,6 +34,7 @@ __all__ = [
     "UncompressedRLE",
     "batched_mask_to_box",
     "box_iou",
+    "boxes_meet",
     "compress_rle",
     "decode_rle",
     "decompress_rle",

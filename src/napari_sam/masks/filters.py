@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_sam.masks.packed import PackedMask
-from napari_sam.masks.scores import box_iou
+from napari_sam.masks.scores import box_iou, boxes_meet
 
 __all__ = [
     "CROP_EDGE_TOLERANCE",
@@ -78,10 +78,11 @@ def mask_nms(
     ndarray of int64
         Indices of the kept masks, best first.
     """
+    boxes = np.array([mask.box_xyxy for mask in masks], dtype=np.int64).reshape(-1, 4)
     kept: list[int] = []
     for index in np.argsort(-np.asarray(scores), kind="stable").tolist():
-        mask = masks[index]
-        if all(_iou(mask, masks[other]) <= iou_threshold for other in kept):
+        near = np.flatnonzero(boxes_meet(boxes[index], boxes[kept]))
+        if all(_iou(masks[index], masks[kept[i]]) <= iou_threshold for i in near):
             kept.append(index)
     return np.array(kept, dtype=np.int64)
 

@@ -7,7 +7,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["batched_mask_to_box", "box_iou", "mask_iou", "mask_to_box", "stability_score"]
+__all__ = [
+    "batched_mask_to_box",
+    "box_iou",
+    "boxes_meet",
+    "mask_iou",
+    "mask_to_box",
+    "stability_score",
+]
 
 
 def stability_score(logits: Tensor, mask_threshold: float, offset: float) -> Tensor:
@@ -118,6 +125,24 @@ def box_iou(
     iou = np.zeros_like(intersections)
     np.divide(intersections, unions, out=iou, where=unions > 0)
     return iou
+
+
+def boxes_meet(box_xyxy: NDArray[np.integer], boxes_xyxy: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Tell which boxes share a pixel with one box.
+
+    Parameters
+    ----------
+    box_xyxy : ndarray of int, shape (4,)
+        A box as (x0, y0, x1, y1), ends included.
+    boxes_xyxy : ndarray of int, shape (N, 4)
+
+    Returns
+    -------
+    ndarray of bool, shape (N,)
+    """
+    starts_before = (boxes_xyxy[:, :2] <= box_xyxy[2:]).all(axis=1)
+    ends_after = (boxes_xyxy[:, 2:] >= box_xyxy[:2]).all(axis=1)
+    return np.logical_and(starts_before, ends_after)
 
 
 def _box_area(boxes: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_sam.core.errors import ConfigError
 from napari_sam.labels import MaskCrop, compose_labels
-from napari_sam.masks import PackedMask, mask_nms
+from napari_sam.masks import PackedMask, boxes_meet, mask_nms
 from napari_sam.model.sam import Sam
 from napari_sam.predict.automatic import AutomaticMaskGenerator
 from napari_sam.predict.embedding import ImageEmbedding
@@ -274,13 +274,16 @@ def _to_crop(record: MaskRecord) -> MaskCrop:
 def _without_groups_and_parts(
     masks: Sequence[PackedMask], scores: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """Indices of masks that are neither groups of others nor parts of one."""
+    """Find the masks that are neither groups of others nor parts of one."""
     areas = np.array([mask.area for mask in masks], dtype=np.int64)
+    boxes = np.array([mask.box_xyxy for mask in masks], dtype=np.int64).reshape(-1, 4)
     dropped = np.zeros(len(masks), dtype=np.bool_)
     for index in np.argsort(-areas, kind="stable").tolist():
         if dropped[index]:
             continue
-        inside = _masks_inside(index, masks, areas, dropped)
+        smaller = ~dropped & (areas < _SAME_OBJECT * areas[index])
+        near = np.flatnonzero(smaller & boxes_meet(boxes[index], boxes))
+        inside = _masks_inside(masks[index], near, masks)
         rivals = inside[scores[inside] >= scores[index] - _SCORE_TOLERANCE]
         separate = _separate(rivals, masks, scores)
         filled = sum(masks[i].intersection(masks[index]) for i in separate)
@@ -292,18 +295,15 @@ def _without_groups_and_parts(
 
 
 def _masks_inside(
-    index: int,
-    masks: Sequence[PackedMask],
-    areas: NDArray[np.int64],
-    dropped: NDArray[np.bool_],
+    outer: PackedMask, indices: NDArray[np.int64], masks: Sequence[PackedMask]
 ) -> NDArray[np.int64]:
-    """Indices of the plainly smaller masks that lie inside another."""
-    outer = masks[index]
-    candidates = np.flatnonzero(~dropped & (areas < _SAME_OBJECT * areas[index]))
-    return np.array(
-        [i for i in candidates if masks[i].intersection(outer) >= _INSIDE * areas[i]],
-        dtype=np.int64,
-    )
+    """Choose the masks that lie inside another."""
+    inside = [
+        index
+        for index in indices.tolist()
+        if masks[index].intersection(outer) >= _INSIDE * masks[index].area
+    ]
+    return np.array(inside, dtype=np.int64)
 
 
 def _separate(

@@ -169,8 +169,8 @@ def window_around(
 
 def _span_around(low: float, high: float, length: int, spec: InputSpec) -> tuple[int, int]:
     low, high = max(low, 0.0), min(high, float(length))
-    # the start moves down to a multiple of the stride: one stride more still holds the margin
-    needed = int(np.ceil(high - low)) + 2 * PROMPT_MARGIN + spec.stride
+    # the start moves down by less than a stride: one stride more on both sides holds the margin
+    needed = int(np.ceil(high - low)) + 2 * (PROMPT_MARGIN + spec.stride)
     size = max(spec.size, needed + -needed % spec.pad_multiple)
     if size >= length:
         return 0, length
