@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from local_models import register
-from napari_sam.core.errors import CheckpointError, ConfigError, DeviceError
+from napari_sam.core.errors import CheckpointError, ConfigError, DeviceError, OutOfMemoryError
 from napari_sam.model.builders import build_sam
 from napari_sam.model.checkpoints import load_model, read_state_dict
 from napari_sam.model.sam import Sam
@@ -149,6 +149,19 @@ def test_an_absent_device_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(DeviceError):
         load_model("vit_b", device="cuda")
+
+
+def test_too_little_memory_is_not_taken_for_damage(
+    state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _save(state, tmp_path / "mine.pt")
+
+    def run_out(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 2 GB")
+
+    monkeypatch.setattr(torch, "load", run_out)
+    with pytest.raises(OutOfMemoryError, match="2 GB"):
+        load_model(path, device="cpu")
 
 
 class _Malicious:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from napari_sam.core.errors import CheckpointError
 from napari_sam.model.builders import build_sam
-from napari_sam.model.devices import resolve_device, translate_torch_errors
+from napari_sam.model.devices import is_out_of_memory, resolve_device, translate_torch_errors
 from napari_sam.model.registry import MODELS, ModelEntry, find_model
 from napari_sam.model.sam import Sam
 from napari_sam.model.store import model_path, verify_file
@@ -61,13 +61,13 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "auto") ->
     target = resolve_device(device)
     entry, path = _locate(name_or_path)
     digest = verify_file(path, entry)
-    state = read_state_dict(path)
-    architecture = entry.architecture if entry else detect_architecture(state)
-    sam = build_from_state(architecture, state, source=str(path))
+    with translate_torch_errors():
+        state = read_state_dict(path)
+        architecture = entry.architecture if entry else detect_architecture(state)
+        sam = build_from_state(architecture, state, source=str(path)).to(target).eval()
     sam.name = entry.name if entry else path.stem
     sam.digest = digest
-    with translate_torch_errors():
-        return sam.to(target).eval()
+    return sam
 
 
 def read_state_dict(path: str | Path) -> StateDict:
@@ -240,6 +240,8 @@ def _read_torch(path: Path) -> object:
         AssertionError,
         zipfile.BadZipFile,
     ) as error:
+        if is_out_of_memory(error):
+            raise
         raise _damaged(path, error) from error
 
 

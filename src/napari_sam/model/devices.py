@@ -9,7 +9,7 @@ import torch
 
 from napari_sam.core.errors import ConfigError, DeviceError, OutOfMemoryError
 
-__all__ = ["resolve_device", "translate_torch_errors"]
+__all__ = ["is_out_of_memory", "resolve_device", "translate_torch_errors"]
 
 # what the allocators of CPU and MPS say; only CUDA has an exception of its own
 _OUT_OF_MEMORY_WORDS = ("out of memory", "not enough memory", "can't allocate memory")
@@ -76,8 +76,8 @@ def translate_torch_errors() -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        if _is_out_of_memory(error):
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
             raise OutOfMemoryError(
                 f"The device ran out of memory: {_first_line(error)}",
                 rule="Model, image embedding and a batch of masks have to fit into its memory",
@@ -89,6 +89,14 @@ def translate_torch_errors() -> Iterator[None]:
             rule="The model has to run on the chosen device",
             cure="Try device 'cpu'; if it fails there too, please report it with this message",
         ) from error
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether an error of torch, numpy or Python says that memory ran out."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    message = str(error).lower()
+    return any(words in message for words in _OUT_OF_MEMORY_WORDS)
 
 
 def _best_device() -> torch.device:
@@ -132,12 +140,5 @@ def _unknown_device(device: str | torch.device) -> ConfigError:
     )
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    message = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or any(
-        words in message for words in _OUT_OF_MEMORY_WORDS
-    )
-
-
-def _first_line(error: RuntimeError) -> str:
+def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
