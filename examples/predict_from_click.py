@@ -5,7 +5,7 @@ import sys
 import numpy as np
 
 import napari_sam
-from napari_sam.io.overlay import overlay, write_png
+from napari_sam.io import draw_overlay, write_png
 from napari_sam.tiling import percentile_contrast
 from napari_sam.training.synthetic_cells import synthetic_stack
 
@@ -27,7 +27,7 @@ def main(picture_path: str) -> None:
 
     mask = result.masks[result.predicted_iou.argmax()]  # (H, W) bool
     pixels = percentile_contrast(image).apply(image)
-    print("picture:", write_png(picture_path, overlay(pixels, mask.astype(np.int32))))
+    print("picture:", write_png(picture_path, draw_overlay(pixels, mask.astype(np.int32))))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import sys
 
 import napari_sam
-from napari_sam.io.overlay import overlay, write_png
+from napari_sam.io import draw_overlay, write_png
 from napari_sam.tiling import percentile_contrast
 from napari_sam.training.synthetic_cells import synthetic_stack
 
@@ -17,7 +17,7 @@ def main(picture_path: str) -> None:
     print(f"{labels.max()} objects")
 
     pixels = percentile_contrast(image).apply(image)
-    print("picture:", write_png(picture_path, overlay(pixels, labels)))
+    print("picture:", write_png(picture_path, draw_overlay(pixels, labels)))
 
 
 if __name__ == "__main__":

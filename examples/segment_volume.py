@@ -8,8 +8,8 @@ import tifffile
 import zarr
 
 import napari_sam
-from napari_sam.io.overlay import montage, overlay, write_png
-from napari_sam.pipeline import Finished, SegmentConfig, SliceDone
+from napari_sam.io import draw_overlay, montage, write_png
+from napari_sam.pipeline import Finished, SliceDone
 from napari_sam.tiling import percentile_contrast
 from napari_sam.training.synthetic_cells import synthetic_stack
 
@@ -19,14 +19,14 @@ def main(picture_path: str, folder: Path) -> None:
     source, target = folder / "stack.ome.tif", folder / "labels.ome.zarr"
     tifffile.imwrite(source, stack, metadata={"axes": "ZYX"})
 
-    config = SegmentConfig(model="compact", device="auto")
+    config = napari_sam.SegmentConfig(model="compact", device="auto")
     for event in napari_sam.segment_volume(source, target, config):  # stop by leaving the loop
         if isinstance(event, SliceDone | Finished):
             print(event)
 
     labels = zarr.open_group(target, mode="r")["0"][:]  # (Z, Y, X), the full resolution
     pixels = percentile_contrast(stack.ravel()).apply(stack)  # one contrast for all slices
-    pictures = [overlay(pixels[z], labels[z]) for z in range(len(stack))]
+    pictures = [draw_overlay(pixels[z], labels[z]) for z in range(len(stack))]
     print("picture:", write_png(picture_path, montage(pictures)))
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from napari_sam.core.errors import InputError, OutputError
-from napari_sam.io.overlay import label_colors, montage, overlay, write_png
+from napari_sam.io.overlay import draw_overlay, label_colors, montage, write_png
 
 
 def test_neighbouring_ids_get_distinct_bright_colors() -> None:
@@ -27,7 +27,7 @@ def test_overlay_tints_inside_draws_outline_and_leaves_background() -> None:
     labels = np.zeros((9, 9), dtype=np.int32)
     labels[2:7, 2:7] = 5
     color = 255.0 * label_colors(np.array([5]))[0]
-    picture = overlay(pixels, labels, opacity=0.5)
+    picture = draw_overlay(pixels, labels, opacity=0.5)
     assert picture.shape == (9, 9, 3)
     np.testing.assert_array_equal(picture[0, 0], [100, 100, 100])
     np.testing.assert_allclose(picture[2, 2], color, atol=1)
@@ -39,7 +39,7 @@ def test_overlay_keeps_rgb_and_negative_free_large_ids() -> None:
     pixels[..., 1] = 200
     labels = np.zeros((4, 4), dtype=np.uint32)
     labels[0, 0] = np.iinfo(np.uint32).max
-    picture = overlay(pixels, labels)
+    picture = draw_overlay(pixels, labels)
     np.testing.assert_array_equal(picture[3, 3], [0, 200, 0])
     assert picture[0, 0].max() == 255
 
@@ -55,7 +55,7 @@ def test_overlay_keeps_rgb_and_negative_free_large_ids() -> None:
 )
 def test_overlay_refuses(pixels: np.ndarray, labels: np.ndarray) -> None:
     with pytest.raises(InputError):
-        overlay(pixels, labels)
+        draw_overlay(pixels, labels)
 
 
 def test_montage_lays_out_in_rows() -> None:

@@ -107,8 +107,7 @@ def _draw(image_path: Path, labels_path: Path, picture_path: Path) -> Path:
     from contextlib import closing
 
     from napari_sam.core.region import Region
-    from napari_sam.io import open_volume
-    from napari_sam.io.overlay import montage, overlay, write_png
+    from napari_sam.io import draw_overlay, montage, open_volume, write_png
     from napari_sam.tiling import percentile_contrast
 
     with closing(open_volume(image_path)) as volume:
@@ -117,7 +116,7 @@ def _draw(image_path: Path, labels_path: Path, picture_path: Path) -> Path:
         labels = volume.read(Region.whole(volume.shape))
     contrast = percentile_contrast(image.ravel())
     pictures = [
-        overlay(contrast.apply(slice_yx), labels_yx)
+        draw_overlay(contrast.apply(slice_yx), labels_yx)
         for slice_yx, labels_yx in zip(image, labels, strict=True)
     ]
     return write_png(picture_path, montage(pictures))

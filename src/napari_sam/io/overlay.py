@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from napari_sam.core.errors import InputError, OutputError
 
-__all__ = ["label_colors", "montage", "overlay", "write_png"]
+__all__ = ["draw_overlay", "label_colors", "montage", "write_png"]
 
 Picture = NDArray[np.uint8]
 
@@ -47,7 +47,7 @@ def label_colors(label_ids: NDArray[np.integer]) -> NDArray[np.float64]:
     return colors
 
 
-def overlay(
+def draw_overlay(
     pixels: NDArray[np.uint8], labels: NDArray[np.integer], *, opacity: float = 0.3
 ) -> Picture:
     """Draw a label image over an image: each object tinted, its outline in the full colour.

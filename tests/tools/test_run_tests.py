@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+import run_tests
+import system_libraries
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Take the place of all programs; hold the command lines that would have run."""
+    ran: list[list[str]] = []
+
+    def run(command: list[str], **_options: object) -> SimpleNamespace:
+        ran.append(command)
+        return SimpleNamespace(returncode=0, stdout="", stderr="")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return ran
+
+
+def without_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def none() -> Iterator[None]:
+        yield None
+
+    monkeypatch.setattr(run_tests, "_screen", none)
+
+
+def test_without_a_screen_window_tests_are_left_out_loudly(
+    monkeypatch: pytest.MonkeyPatch, commands: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    without_screen(monkeypatch)
+    monkeypatch.delenv("CI", raising=False)
+    assert run_tests.main(["tests"]) == 0
+    assert commands == [[sys.executable, "-m", "pytest", "tests", "-m", "not gui"]]
+    assert capsys.readouterr().err.count("NOT TESTED: the napari plugin") == 2
+
+
+def test_without_a_screen_continuous_integration_fails(
+    monkeypatch: pytest.MonkeyPatch, commands: list[list[str]]
+) -> None:
+    without_screen(monkeypatch)
+    monkeypatch.setenv("CI", "true")
+    assert run_tests.main([]) == 1
+    assert commands == []
+
+
+@pytest.mark.gui
+def test_the_screen_is_a_working_x_server_that_ends_with_the_tests() -> None:
+    with run_tests._xvfb() as display:
+        socket = f"/tmp/.X11-unix/X{display[1:]}"
+        assert os.path.exists(socket)
+    assert not os.path.exists(socket)
+
+
+def test_what_is_missing_is_installed_as_root(
+    monkeypatch: pytest.MonkeyPatch, commands: list[list[str]]
+) -> None:
+    answers = iter([["libegl1", "xvfb"], []])
+    monkeypatch.setattr(system_libraries, "_missing_packages", lambda: next(answers))
+    monkeypatch.setattr(system_libraries, "_privilege", list)
+    monkeypatch.setattr(system_libraries.shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert system_libraries.install_missing()
+    assert [command[0] for command in commands] == ["apt-get", "apt-get"]
+    assert commands[1][-2:] == ["libegl1", "xvfb"]
+
+
+def test_what_may_not_be_installed_is_named_with_the_command(
+    monkeypatch: pytest.MonkeyPatch, commands: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(system_libraries, "_missing_packages", lambda: ["libegl1", "xvfb"])
+    monkeypatch.setattr(system_libraries, "_privilege", lambda: None)
+    assert not system_libraries.install_missing()
+    assert commands == []
+    assert "sudo apt-get install libegl1 xvfb" in capsys.readouterr().err
+
+
+def test_a_missing_library_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(system_libraries._LIBRARIES, "libabsent.so.99", "libabsent99")
+    assert "libabsent99" in system_libraries._missing_packages()
