@@ -242,8 +242,8 @@ class TinyViTBlock(nn.Module):
         """Map ``x`` (B, C, H, W) to the same shape."""
         tokens = x.permute(0, 2, 3, 1)  # (B, H, W, C)
         tokens = tokens + self.attn(tokens)
-        x = self.local_conv(tokens.permute(0, 3, 1, 2))
-        tokens = x.permute(0, 2, 3, 1)
+        convolved: Tensor = self.local_conv(tokens.permute(0, 3, 1, 2))
+        tokens = convolved.permute(0, 2, 3, 1)
         tokens = tokens + self.mlp(tokens)
         return tokens.permute(0, 3, 1, 2)
 
