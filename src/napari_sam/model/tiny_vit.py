@@ -242,10 +242,11 @@ class TinyViTBlock(nn.Module):
         """Map ``x`` (B, C, H, W) to the same shape."""
         tokens = x.permute(0, 2, 3, 1)  # (B, H, W, C)
         tokens = tokens + self.attn(tokens)
-        convolved: Tensor = self.local_conv(tokens.permute(0, 3, 1, 2))
-        tokens = convolved.permute(0, 2, 3, 1)
-        tokens = tokens + self.mlp(tokens)
-        return tokens.permute(0, 3, 1, 2)
+        # contiguous, because the depthwise convolution is faster so on the CPU
+        x = self.local_conv(tokens.permute(0, 3, 1, 2).contiguous())
+        tokens = x.permute(0, 2, 3, 1)
+        mixed: Tensor = tokens + self.mlp(tokens)
+        return mixed.permute(0, 3, 1, 2)
 
 
 class Mlp(nn.Module):
@@ -298,7 +299,7 @@ class WindowAttention(nn.Module):
         return attended.transpose(1, 2).reshape(n, size, size, channels // 3)
 
     def _bias(self) -> Tensor:
-        """Return the bias of each pair of tokens in a window, (heads, s * s, s * s)."""
+        """Return the bias of each pair of tokens in a window, (1, heads, s * s, s * s)."""
         size = self.window_size
         device = self.attention_biases.device
         rows = torch.arange(size, device=device).repeat_interleave(size)
@@ -306,4 +307,4 @@ class WindowAttention(nn.Module):
         offset_y = (rows[:, None] - rows[None, :]).abs()
         offset_x = (columns[:, None] - columns[None, :]).abs()
         bias: Tensor = self.attention_biases[:, offset_y * size + offset_x]
-        return bias
+        return bias[None]  # torch's fused kernels take a mask of four dimensions only
