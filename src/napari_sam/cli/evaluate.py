@@ -102,13 +102,13 @@ def _expected(pairs: list[PairEntry], max_images: int | None) -> int:
 def _table(summary: dict[str, dict[str, float]]) -> Table:
     from rich.table import Table
 
-    table = Table("group")
-    names = list(dict.fromkeys(name for row in summary.values() for name in row))
-    for name in names:
-        table.add_column(name, justify="right")
-    for group, row in summary.items():
-        cells = ["" if name not in row else _format(name, row[name]) for name in names]
-        table.add_row(group, *cells)
+    table = Table()
+    table.add_column("metric", no_wrap=True)
+    for group in summary:
+        table.add_column(group, justify="right", overflow="fold")
+    for name in dict.fromkeys(name for row in summary.values() for name in row):
+        cells = ["" if name not in row else _format(name, row[name]) for row in summary.values()]
+        table.add_row(name, *cells)
     return table
 
 

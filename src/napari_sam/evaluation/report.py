@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,13 @@ from napari_sam.evaluation.metrics import (
     panoptic_quality,
     segmentation_accuracy,
 )
-from napari_sam.predict import SamPredictor, segment_everything_objects
+from napari_sam.masks import PackedMask
+from napari_sam.predict import (
+    ImageEmbedding,
+    SamPredictor,
+    everything_generator,
+    records_to_labels,
+)
 
 __all__ = ["EvaluationConfig", "ImageScores", "evaluate", "summarize", "write_report"]
 
@@ -103,11 +109,12 @@ def evaluate(
     """
     config = config or EvaluationConfig()
     for item in iter_images(_thin(pairs, config.max_images)):
+        embedding = predictor.encode(item.image)
         scores: dict[str, float] = {}
         if config.interactive:
-            scores |= _interactive_scores(predictor, item, config)
+            scores |= _interactive_scores(predictor, embedding, item, config)
         if config.automatic:
-            scores |= _automatic_scores(predictor, item, everything_options)
+            scores |= _automatic_scores(predictor, embedding, item, everything_options)
         if scores:
             yield ImageScores(item.name, item.group, scores)
 
@@ -172,7 +179,10 @@ def write_report(folder: Path, results: list[ImageScores]) -> None:
 
 
 def _interactive_scores(
-    predictor: SamPredictor, item: LabelledImage, config: EvaluationConfig
+    predictor: SamPredictor,
+    embedding: ImageEmbedding,
+    item: LabelledImage,
+    config: EvaluationConfig,
 ) -> dict[str, float]:
     areas = np.bincount(item.labels.ravel())
     present = np.flatnonzero(areas >= MIN_OBJECT_PIXELS)
@@ -180,41 +190,43 @@ def _interactive_scores(
     if not ids:
         return {}
     truth = item.labels == np.array(ids)[:, None, None]
-    scores = score_interactive(
-        predictor, predictor.encode(item.image), truth, max_clicks=config.max_clicks
-    )
+    scores = score_interactive(predictor, embedding, truth, max_clicks=config.max_clicks)
     values = {name: array.mean() for name, array in dataclasses.asdict(scores).items()}
     error = np.abs(scores.predicted_iou - scores.click).mean()
     return {name: float(value) for name, value in values.items()} | {"iou_error": float(error)}
 
 
 def _automatic_scores(
-    predictor: SamPredictor, item: LabelledImage, options: dict[str, Any]
+    predictor: SamPredictor,
+    embedding: ImageEmbedding,
+    item: LabelledImage,
+    options: dict[str, Any],
 ) -> dict[str, float]:
-    result = segment_everything_objects(item.image, predictor.sam, **options)
-    quality = panoptic_quality(result.labels, item.labels)
+    records = everything_generator(predictor.sam, **options).generate(embedding)
+    labels = records_to_labels(records, embedding.original_size_yx).labels
+    quality = panoptic_quality(labels, item.labels)
+    ranked = sorted(records, key=lambda record: -record.predicted_iou * record.stability_score)
+    best = _best_overlaps([record.mask for record in ranked], item.labels)
     return {
-        "SA50": segmentation_accuracy(result.labels, item.labels),
-        "mSA": mean_segmentation_accuracy(result.labels, item.labels),
+        "SA50": segmentation_accuracy(labels, item.labels),
+        "mSA": mean_segmentation_accuracy(labels, item.labels),
         "SQ": quality.segmentation_quality,
         "PQ": quality.quality,
+        "AR100": average_recall(best[:100].max(axis=0, initial=0.0).tolist()),
+        "AR1000": average_recall(best[:1000].max(axis=0, initial=0.0).tolist()),
     }
 
 
-def best_overlaps(masks: NDArray[np.bool_], labels: NDArray[np.int32]) -> NDArray[np.float64]:
-    """For each true object, its highest IoU with any of the proposed masks (P, H, W)."""
-    count = int(labels.max()) + 1
+def _best_overlaps(masks: Sequence[PackedMask], labels: NDArray[np.int32]) -> NDArray[np.float64]:
+    """IoU of each proposed mask with each true object, (P, T)."""
+    count = int(labels.max(initial=0)) + 1
     sizes = np.bincount(labels.ravel(), minlength=count)
-    best = np.zeros(count)
-    for mask in masks:
-        overlap = np.bincount(labels[mask], minlength=count)
-        best = np.maximum(best, overlap / (sizes + mask.sum() - overlap))
-    return best[1:][sizes[1:] > 0]
-
-
-def recall_at(masks: NDArray[np.bool_], labels: NDArray[np.int32], limit: int) -> float:
-    """AR of the first ``limit`` proposals, which are ranked best first."""
-    return average_recall(best_overlaps(masks[:limit], labels).tolist())
+    iou = np.zeros((len(masks), count))
+    for row, mask in enumerate(masks):
+        under = labels[mask.slices][mask.crop()]
+        overlap = np.bincount(under, minlength=count)
+        iou[row] = overlap / (sizes + mask.area - overlap)
+    return iou[:, 1:][:, sizes[1:] > 0]
 
 
 def _thin(items: list[Any], limit: int | None) -> list[Any]:

@@ -5,6 +5,7 @@ from napari_sam.predict.embedding import ImageEmbedding
 from napari_sam.predict.everything import (
     SegmentedImage,
     SegmentedObject,
+    everything_generator,
     records_to_labels,
     segment_everything,
     segment_everything_objects,
@@ -24,6 +25,7 @@ __all__ = [
     "SamPredictor",
     "SegmentedImage",
     "SegmentedObject",
+    "everything_generator",
     "records_to_labels",
     "segment_everything",
     "segment_everything_objects",

@@ -34,6 +34,7 @@ from napari_sam.tiling.normalize import Contrast
 __all__ = [
     "SegmentedImage",
     "SegmentedObject",
+    "everything_generator",
     "records_to_labels",
     "segment_everything",
     "segment_everything_objects",
@@ -169,7 +170,7 @@ def segment_everything_objects(
     -------
     SegmentedImage
     """
-    generator = _generator(model, options)
+    generator = everything_generator(model, **options)
     records = generator.generate(image, contrast)
     if isinstance(image, ImageEmbedding):
         shape = image.original_size_yx
@@ -239,7 +240,26 @@ def records_to_labels(
     return SegmentedImage(composition.labels, objects)
 
 
-def _generator(model: Sam, options: dict[str, Any]) -> AutomaticMaskGenerator:
+def everything_generator(model: Sam, **options: Any) -> AutomaticMaskGenerator:
+    """Make the generator that :func:`segment_everything` uses.
+
+    Parameters
+    ----------
+    model : Sam
+        The model.
+    **options
+        Options of :class:`AutomaticMaskGenerator`. `point_source` is the instance head unless
+        given, where the model has one.
+
+    Returns
+    -------
+    AutomaticMaskGenerator
+
+    Raises
+    ------
+    ConfigError
+        When an option is out of range or unknown.
+    """
     if model.instance_head is not None:
         options = {"point_source": "instance_head"} | options
     try:

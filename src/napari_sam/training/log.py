@@ -58,7 +58,7 @@ class TrainingLog:
         """Drop what was logged after ``iteration``: a resumed run does it again."""
         for path in (self.steps_path, self.scores_path):
             if path.exists():
-                header, *rows = list(csv.reader(path.open(newline="")))
+                header, *rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
                 path.unlink()
                 _append(path, header, [row for row in rows if int(row[0]) <= iteration])
 

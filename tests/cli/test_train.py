@@ -1,0 +1,92 @@
+"""`napari-sam train` and `napari-sam evaluate` from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_sam.cli import main
+from napari_sam.training import loop as loop_module
+from napari_sam.training import synthetic_image
+from tiny_models import tiny_sam
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir(parents=True)
+    image, labels = synthetic_image((80, 80), np.random.default_rng(0), "nuclei")
+    Image.fromarray((image // 16).astype(np.uint8)).save(folder / "images" / "a.png")
+    Image.fromarray(labels.astype(np.uint16)).save(folder / "labels" / "a.png")
+    return folder
+
+
+@pytest.fixture
+def config(tmp_path: Path, data: Path) -> Path:
+    path = tmp_path / "run.toml"
+    path.write_text(
+        'data = "data"\noutput = "run"\niterations = 2\ncrop_size = 64\nimages_per_batch = 1\n'
+        "objects_per_image = 1\nvalidate_every = 1\n"
+    )
+    return path
+
+
+def _run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return int(ended.value.code or 0)
+
+
+def test_train_then_evaluate(
+    config: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("train", config, "--device", "cpu", "--threads", 1) == 0
+    assert "model.safetensors" in capsys.readouterr().out.replace("\n", "")
+    model = tmp_path / "run" / "model.safetensors"
+    arguments = ("--max-objects", 2, "--max-clicks", 5, "--points-per-side", 4)
+    report = tmp_path / "report"
+    assert _run("evaluate", model, data, *arguments, "--device", "cpu", "--output", report) == 0
+    shown = capsys.readouterr().out
+    assert "SA50" in shown
+    assert "box_click" in shown
+    assert (report / "summary.json").exists()
+
+
+def test_ctrl_c_keeps_the_run(
+    config: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loop_module, "build_start_model", lambda name: tiny_sam("compact").train())
+    real = loop_module.training_losses
+    calls = []
+
+    def interrupted(*arguments: object) -> object:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(loop_module, "training_losses", interrupted)
+    assert _run("train", config, "--device", "cpu") == 130
+    assert "goes on with it" in capsys.readouterr().out.replace("\n", " ")
+    assert (tmp_path / "run" / "checkpoint.pt").exists()
+    monkeypatch.setattr(loop_module, "training_losses", real)
+    assert _run("train", config, "--device", "cpu") == 0
+    assert "step 1 of 2" in capsys.readouterr().out
+
+
+def test_wrong_input_is_one_message(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run("train", tmp_path / "absent.toml") == 2
+    assert "TOML" in capsys.readouterr().err
+    assert _run("evaluate", "vit_bb", data) == 2
+    assert "vit_b" in capsys.readouterr().err
+    assert _run("evaluate", "compact", tmp_path / "absent") == 2
+    assert "no labelled images" in capsys.readouterr().err

@@ -1,0 +1,204 @@
+"""Training learns, stops at any moment, and goes on as if it had not."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from napari_sam.core.errors import CheckpointError, ConfigError, InputError, NapariSamError
+from napari_sam.model import load_model
+from napari_sam.training import (
+    Started,
+    StepDone,
+    Stopped,
+    TrainConfig,
+    Validated,
+    export_model,
+    synthetic_image,
+    train,
+)
+from napari_sam.training import loop as loop_module
+from napari_sam.training.batches import BatchSource, load_training_images
+from napari_sam.training.checkpoint import load_checkpoint
+from napari_sam.training.step import training_losses
+from tiny_models import tiny_sam
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums in one order, so that runs are equal to the bit
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_module, "build_start_model", lambda name: tiny_sam("compact").train())
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> TrainConfig:
+    data = tmp_path / "data"
+    rows = ["file,label_file,set,use,split,modality"]
+    for kind in ("images", "labels"):
+        (data / kind).mkdir(parents=True)
+    for index, split in enumerate(("train", "train", "val")):
+        image, labels = synthetic_image((96, 96), np.random.default_rng(index), "nuclei")
+        Image.fromarray((image // 16).astype(np.uint8)).save(data / "images" / f"{index}.png")
+        Image.fromarray(labels.astype(np.uint16)).save(data / "labels" / f"{index}.png")
+        rows.append(f"images/{index}.png,labels/{index}.png,nuclei,train,{split},fluorescence")
+    (data / "index.csv").write_text("\n".join(rows) + "\n")
+    return TrainConfig(
+        data=str(data),
+        output=str(tmp_path / "run"),
+        iterations=4,
+        crop_size=64,
+        images_per_batch=2,
+        objects_per_image=2,
+        extra_round_probability=0.6,
+        freeze_norm_from=0.5,
+        checkpoint_every=100,
+        validate_every=2,
+        validation_objects=3,
+        sampling={"synthetic": 0.5},
+        device="cpu",
+    )
+
+
+def _weights(config: TrainConfig) -> dict[str, torch.Tensor]:
+    return load_checkpoint(Path(config.output) / "checkpoint.pt")["model"]
+
+
+def test_events_log_and_export(config: TrainConfig, tmp_path: Path) -> None:
+    events = list(train(config))
+    assert isinstance(events[0], Started)
+    assert events[0].images == 2
+    assert [event.iteration for event in events if isinstance(event, StepDone)] == [1, 2, 3, 4]
+    (first, last) = [event for event in events if isinstance(event, Validated)]
+    assert (first.iteration, last.iteration) == (2, 4)
+    score = last.scores["nuclei fluorescence"]
+    assert 0 <= score.click <= score.click_best <= 1
+    assert isinstance(events[-1], Stopped)
+    folder = Path(config.output)
+    rows = list(csv.DictReader((folder / "steps.csv").read_text().splitlines()))
+    assert [row["iteration"] for row in rows] == ["1", "2", "3", "4"]
+    with Image.open(folder / "curves.png") as curves:
+        assert curves.size[0] > 500
+    assert [type(event) for event in train(config)] == [Started, Stopped]  # nothing left to do
+
+    path = export_model(events[-1].checkpoint, tmp_path / "model.safetensors")
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        assert file.metadata()["iterations"] == "4"
+        assert file.get_tensor("mask_decoder.iou_token.weight").dtype == torch.float16
+        assert file.get_tensor("image_encoder.stem.norm.running_var").dtype == torch.float32
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(config: TrainConfig, tmp_path: Path) -> None:
+    list(train(config))
+    resumed = dataclasses.replace(config, output=str(tmp_path / "resumed"))
+    events = train(resumed)
+    for event in events:
+        if isinstance(event, StepDone) and event.iteration == 2:
+            break
+    events.close()
+    continued = list(train(resumed))
+    assert continued[0] == Started(2, 4, 2, "cpu")
+    straight, again = _weights(config), _weights(resumed)
+    assert all(torch.equal(straight[name], again[name]) for name in straight)
+    rows = (tmp_path / "resumed" / "steps.csv").read_text().splitlines()
+    assert len(rows) == 5
+
+
+def test_training_lowers_the_loss(config: TrainConfig) -> None:
+    model = tiny_sam("compact").train()
+    source = BatchSource(load_training_images(Path(config.data)), config)
+    batch = source.batch(0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(30):
+        result = training_losses(model, batch, config, np.random.default_rng(0))
+        optimizer.zero_grad()
+        result.total.backward()
+        optimizer.step()
+        losses.append(float(result.total.detach()))
+    assert np.mean(losses[-5:]) < 0.75 * np.mean(losses[:3])
+
+
+def test_batches_depend_on_seed_and_step_alone(config: TrainConfig) -> None:
+    images = load_training_images(Path(config.data))
+    first, again = BatchSource(images, config), BatchSource(images, config)
+    first.batch(0)
+    one, two = first.batch(5), again.batch(5)
+    assert np.array_equal(one.images, two.images)
+    assert np.array_equal(one.masks, two.masks)
+    assert not np.array_equal(one.images, first.batch(6).images)
+    assert one.masks[~one.background].any(axis=(1, 2)).all()
+    assert not one.masks[one.background].any()
+
+
+def test_background_clicks_are_drawn(config: TrainConfig) -> None:
+    source = BatchSource(
+        load_training_images(Path(config.data)),
+        dataclasses.replace(config, background_fraction=1.0),
+    )
+    batch = source.batch(0)
+    assert batch.background.all()
+    assert batch.background_masks.any(axis=(1, 2)).all()
+    losses = training_losses(tiny_sam("compact"), batch, config, np.random.default_rng(0))
+    assert losses.mask == 0.0
+
+
+def test_another_run_in_the_folder_is_refused(config: TrainConfig) -> None:
+    list(train(config))
+    with pytest.raises(ConfigError, match="learning_rate"):
+        next(train(dataclasses.replace(config, learning_rate=0.5)))
+    (Path(config.output) / "checkpoint.pt").write_bytes(b"broken")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        next(train(config))
+    torch.save({"weights": torch.zeros(1)}, Path(config.output) / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match="not a training checkpoint"):
+        next(train(config))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = loop_module.training_losses
+
+    def broken(*arguments: object) -> object:
+        losses = real(*arguments)
+        return losses._replace(total=losses.total * float("nan"))
+
+    monkeypatch.setattr(loop_module, "training_losses", broken)
+    with pytest.raises(NapariSamError, match="finite"):
+        list(train(config))
+    assert all(value.isfinite().all() for value in _weights(config).values())
+
+
+def test_groups_without_weight_are_refused(config: TrainConfig) -> None:
+    images = load_training_images(Path(config.data))
+    with pytest.raises(InputError, match="weight"):
+        BatchSource(images, dataclasses.replace(config, sampling={"nuclei": 0.0}))
+
+
+def test_a_run_can_start_from_a_model_file(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    from napari_sam.training.start import build_start_model
+
+    full = dataclasses.replace(config, iterations=1, images_per_batch=1, objects_per_image=1)
+    (*_, stopped) = train(full)
+    path = export_model(stopped.checkpoint, tmp_path / "compact.safetensors")
+    start = build_start_model(str(path))
+    assert start.digest == load_model(path, device="cpu").digest != ""
