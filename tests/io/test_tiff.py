@@ -96,14 +96,32 @@ def test_pyramid_levels_are_read(tmp_path):
     volume.close()
 
 
-@pytest.mark.parametrize("planar", ["contig", "separate"])
-def test_rgb_is_recognised_in_both_layouts(tmp_path, planar):
+def test_rgb_is_recognised(tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (20, 30, 3)).astype(np.uint8)
-    data = image if planar == "contig" else np.moveaxis(image, -1, 0)
-    tifffile.imwrite(tmp_path / "a.tif", data, photometric="rgb", planarconfig=planar)
+    tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb")
     volume = open_volume(tmp_path / "a.tif")
     assert volume.axes == "YXS"
     np.testing.assert_array_equal(read_all(volume), image)
+    volume.close()
+
+
+def test_rgb_in_planes_is_recognised(tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (3, 20, 30)).astype(np.uint8)
+    options = {"photometric": "rgb", "planarconfig": "separate", "metadata": None}
+    tifffile.imwrite(tmp_path / "a.tif", image, **options)
+    volume = open_volume(tmp_path / "a.tif")
+    assert volume.axes == "YXS"
+    np.testing.assert_array_equal(read_all(volume), np.moveaxis(image, 0, -1))
+    volume.close()
+
+
+def test_planes_that_a_writer_may_have_taken_for_colours_are_asked_for(tmp_path):
+    stack = np.zeros((4, 20, 30), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", stack, photometric="rgb", planarconfig="separate")
+    with pytest.raises(InputError, match="--axes ZYX"):
+        open_volume(tmp_path / "a.tif")
+    volume = open_volume(tmp_path / "a.tif", axes="ZYX")
+    assert volume.shape == (4, 20, 30)
     volume.close()
 
 

@@ -62,7 +62,7 @@ EXIT_INTERRUPTED = 130
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--resume", is_flag=True, help="Go on with an unfinished output.")
 @click.pass_context
-def segment(ctx: click.Context, source: Path, target: Path, **options: Any) -> None:
+def segment(ctx: click.Context, /, source: Path, target: Path, **options: Any) -> None:
     """Segment every object of INPUT into the OME-Zarr label image OUTPUT.
 
     INPUT is a TIFF, OME-TIFF, ImageJ stack, OME-Zarr, Zarr array, PNG or JPEG, in 2D or with z, t,

@@ -324,7 +324,8 @@ def output_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            rule, cure = "The disk or quota is full", "Free space, then go on with `--resume`"
+            rule = "The disk or quota is full"
+            cure = "Free space and repeat the command, with `--resume` if slices were finished"
         else:
             rule = "The output folder must exist or be creatable, and be writable by this user"
             cure = "Choose another folder, or change its permissions"

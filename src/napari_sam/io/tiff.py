@@ -84,6 +84,10 @@ def _volume(path: Path, file: Any, series: Any, axes: str | None) -> Volume:
             cure="Save the image as RGB",
         )
     hint = series.axes if page.photometric == RGB else series.axes.replace("S", "C")
+    if series.kind == "shaped" and "S" in hint[:-1]:
+        # tifffile's own writer has stored any three or four planes as RGB: the file cannot be
+        # trusted, and a stack taken for colours would lose its fourth plane
+        hint = hint.replace("S", "?")
     letters = resolve_axes(series.shape, axes, hint)
     arrays = [
         cast(LazyArray, zarr.open_array(series.aszarr(level=level), mode="r"))

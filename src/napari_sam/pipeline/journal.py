@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,8 @@ class Journal:
 
     def remove(self) -> None:
         """Remove the journal of a complete or abandoned run."""
-        self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # a journal that cannot be removed must not hide why a run ended
+            self.path.unlink()
 
 
 def _finished(lines: list[str]) -> Iterator[tuple[tuple[int, ...], int]]:

@@ -1,0 +1,198 @@
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from PIL import Image
+from skimage.measure import label
+
+from napari_sam.cli import main
+from napari_sam.pipeline import FunctionSegmenter
+
+
+def threshold(tile):
+    return label(tile[..., 0] > 127, connectivity=1)
+
+
+@pytest.fixture
+def with_oracle(monkeypatch):
+    """The command with a segmenter that needs no model; the configurations it was asked for."""
+    configs = []
+
+    def load(config):
+        configs.append(config)
+        return FunctionSegmenter(threshold, digest="threshold 1", window=48)
+
+    monkeypatch.setattr("napari_sam.pipeline.segment.load_segmenter", load)
+    return configs
+
+
+@pytest.fixture
+def picture(tmp_path):
+    image = np.zeros((100, 90), dtype=np.uint8)
+    for y in range(10, 90, 20):
+        for x in range(10, 80, 20):
+            image[y : y + 9, x : x + 9] = 200
+    Image.fromarray(image).save(tmp_path / "cells.png")
+    return tmp_path / "cells.png"
+
+
+def napari_sam(*words):
+    """Run the command and return its exit status."""
+    with pytest.raises(SystemExit) as caught:
+        main([str(word) for word in words])
+    return caught.value.code
+
+
+def test_labels_are_written_and_counted(picture, tmp_path, with_oracle, capsys):
+    target = tmp_path / "out.zarr"
+    assert napari_sam("segment", picture, target, "--halo", 12) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("16 objects in 1 slices")
+    assert str(target) in captured.out
+    assert "windows of up to 48 x 48 pixels" in captured.err
+    assert zarr.open_array(target / "0", mode="r")[...].max() == 16
+
+
+def test_options_reach_the_configuration(picture, tmp_path, with_oracle):
+    words = "--model vit_b --axes YX --channel 0 --device cpu --tile 30 --halo 9 --min-size 4"
+    words += " --points-per-side 8 --pred-iou-thresh 0.5 --stability-score-thresh 0.6"
+    words += " --box-nms-thresh 0.7 --contrast-percentiles 2 98 --ngff-version 0.4"
+    assert napari_sam("segment", picture, tmp_path / "out.zarr", *words.split()) == 0
+    (config,) = with_oracle
+    assert (config.model, config.axes, config.channels) == ("vit_b", "YX", (0,))
+    assert (config.device, config.tile, config.halo, config.min_size) == ("cpu", 30, 9, 4)
+    assert config.contrast_percentiles == (2.0, 98.0)
+    assert config.ngff_version == "0.4"
+    assert config.automatic.given() == {
+        "points_per_side": 8,
+        "pred_iou_thresh": 0.5,
+        "stability_score_thresh": 0.6,
+        "box_nms_thresh": 0.7,
+    }
+    assert (tmp_path / "out.zarr" / ".zattrs").exists()
+
+
+def test_chosen_slices_are_shown_one_by_one(tmp_path, with_oracle, capsys):
+    stack = np.zeros((6, 40, 40), dtype=np.float32)
+    stack[:, 5:15, 5:15] = 1
+    stack[3, 20:30, 20:30] = np.nan
+    tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack")
+    words = ("--axes", "ZYX", "--slices", "1:6:2")
+    assert napari_sam("segment", tmp_path / "a.tif", tmp_path / "out.zarr", *words) == 0
+    captured = capsys.readouterr()
+    assert "Slice 3 (2 of 3): 1 objects" in captured.err
+    assert "Contrast: 0 to 1" in captured.err
+    assert "Warning: Slice (3,) holds 100 pixels" in captured.err
+    assert captured.out.startswith("3 objects in 3 slices")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--slices", "x"], "--slices"),
+        (["--overwrite", "--resume"], "only one"),
+        (["--resume"], "cannot be resumed"),
+        (["--channel", "4"], "Channel 4"),
+        (["--axes", "ZYX"], "name 3 axes"),
+        (["--halo", "0", "--tile", "20"], "--halo"),
+    ],
+)
+def test_wrong_options_are_one_message_and_nothing_is_written(
+    picture, tmp_path, with_oracle, capsys, words, message
+):
+    assert napari_sam("segment", picture, tmp_path / "out.zarr", *words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Error: " in captured.err
+    assert "Traceback" not in captured.err
+    assert message in captured.err
+    assert [path.name for path in tmp_path.iterdir()] == ["cells.png"]
+
+
+def test_a_missing_input_is_one_message(tmp_path, capsys):
+    assert napari_sam("segment", tmp_path / "nothing.tif", tmp_path / "out.zarr") == 2
+    assert "does not exist" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["--model", "no_such_model"], ["--device", "toaster"]])
+def test_an_unknown_model_or_device_is_one_message(picture, tmp_path, capsys, words):
+    assert napari_sam("segment", picture, tmp_path / "out.zarr", *words) == 2
+    assert words[1] in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["cells.png"]
+
+
+def test_existing_output_is_refused_replaced_or_resumed(tmp_path, picture, with_oracle, capsys):
+    target = tmp_path / "out.zarr"
+    assert napari_sam("segment", picture, target) == 0
+    assert napari_sam("segment", picture, target) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert napari_sam("segment", picture, target, "--overwrite") == 0
+    assert napari_sam("segment", picture, target, "--resume") == 2
+
+
+INTERRUPTED = """
+    import sys, time
+    import numpy as np
+    from napari_sam.cli import main
+    from napari_sam.pipeline import FunctionSegmenter, segment  # the module of the pipeline
+
+    tiles = []
+
+    def slow(tile):
+        tiles.append(1)
+        if len(tiles) > int(sys.argv[1]):
+            print("waiting", flush=True)
+            time.sleep(60)
+        return (tile[..., 0] > 127).astype(int)
+
+    segment.load_segmenter = lambda config: FunctionSegmenter(slow, digest="slow")
+    main(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize("n_slices", [0, 2])
+def test_ctrl_c_keeps_and_says_what_is_done(tmp_path, n_slices):
+    stack = np.zeros((4, 40, 40), dtype=np.float32)
+    stack[:, 5:15, 5:15] = 1
+    tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack")
+    script = tmp_path / "slow.py"
+    script.write_text(textwrap.dedent(INTERRUPTED))
+    target = tmp_path / "out.zarr"
+    command = [sys.executable, script, str(n_slices), "segment", tmp_path / "a.tif", target]
+    with subprocess.Popen(
+        [*command, "--axes", "ZYX"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    if n_slices == 0:
+        assert "nothing was written" in said
+        assert not target.exists()
+    else:
+        assert "2 finished slices are kept" in said
+        assert "--resume" in said
+        labels = zarr.open_array(target / "0", mode="r")[...]
+        assert [plane.any() for plane in labels] == [True, True, False, False]
+
+
+def test_help_is_complete_and_cheap():
+    code = (
+        "import sys, napari_sam.cli.segment as s, click; "
+        "s.segment.main(['--help'], standalone_mode=False); "
+        "assert not {'numpy', 'zarr', 'torch', 'rich', 'tifffile'} & set(sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    for option in ("--axes", "--slices", "--resume", "--overwrite", "--min-size"):
+        assert option in result.stdout
