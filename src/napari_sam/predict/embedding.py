@@ -17,10 +17,10 @@ from napari_sam.model.sam import Sam
 from napari_sam.predict.transforms import ImageTransform
 from napari_sam.predict.windows import Window, balanced_spans
 
-__all__ = ["ENCODE_HALO", "ImageEmbedding", "encode_pixels"]
+__all__ = ["HALO_FRACTION", "ImageEmbedding", "encode_pixels"]
 
-ENCODE_HALO = 64
-"""Pixels around the kept part of an encoder window that only lend context and are thrown away."""
+HALO_FRACTION = 8
+"""An eighth of an encoder window at each inner side only lends context and is thrown away."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +56,8 @@ def encode_pixels(sam: Sam, pixels: NDArray[np.uint8], transform: ImageTransform
     """Encode an image; one larger than the model's window in overlapping windows.
 
     The features of the windows are put together as one mosaic. Where windows overlap, the seam
-    runs through the middle, so that each kept feature has at least about `ENCODE_HALO` pixels of
-    image around it.
+    runs through the middle, so that each kept feature has about an eighth of a window of image
+    around it.
 
     Parameters
     ----------
@@ -97,8 +97,9 @@ def _encode_windows(
     sam: Sam, pixels: NDArray[np.uint8], frame_yx: tuple[int, int]
 ) -> Iterator[_EncodedWindow]:
     spec = sam.input_spec
+    overlap = 2 * spec.size // HALO_FRACTION
     row_spans, col_spans = (
-        balanced_spans(length, spec.size, 2 * ENCODE_HALO, spec.pad_multiple) for length in frame_yx
+        balanced_spans(length, spec.size, overlap, spec.pad_multiple) for length in frame_yx
     )
     for y, height, keep_y in _with_kept_part(row_spans, spec.stride):
         for x, width, keep_x in _with_kept_part(col_spans, spec.stride):
@@ -122,8 +123,8 @@ def _with_kept_part(
         seams.append((start + length + following) // 2 // stride * stride)
     seams.append(spans[-1][0] + spans[-1][1])
     return [
-        (start, length, (first, last))
-        for (start, length), first, last in zip(spans, seams, seams[1:], strict=True)
+        (start, length, keep)
+        for (start, length), keep in zip(spans, itertools.pairwise(seams), strict=True)
     ]
 
 

@@ -108,7 +108,8 @@ def balanced_spans(length: int, size: int, overlap: int, multiple: int) -> list[
     size : int
         Largest span.
     overlap : int
-        Pixels that neighbours share, less up to `multiple` where the axis does not divide evenly.
+        Pixels that neighbours share, less up to `multiple` where the axis does not divide evenly;
+        at most `size` less `multiple`.
     multiple : int
         Starts and lengths are multiples of this.
 
@@ -119,6 +120,9 @@ def balanced_spans(length: int, size: int, overlap: int, multiple: int) -> list[
     """
     if length <= size:
         return [(0, length)]
+    overlap = min(overlap, size - multiple)
+    if overlap <= 0:  # windows as small as the padding itself
+        return [(start, size) for start in range(0, length - size, size)] + [(length - size, size)]
     count = -(-(length - overlap) // (size - overlap))
     span = -(-(length + (count - 1) * overlap) // count)
     span = min(span + -span % multiple, size)

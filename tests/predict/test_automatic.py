@@ -1,0 +1,281 @@
+"""Segment everything: options, windows of native pixels, progress and cancelling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from napari_sam.core.errors import ConfigError, InputError
+from napari_sam.masks import decode_rle
+from napari_sam.model.instance_head import InstanceMaps
+from napari_sam.model.sam import Sam
+from napari_sam.predict import AutomaticMaskGenerator, SamPredictor
+from napari_sam.predict.crops import (
+    crop_boxes,
+    image_crops,
+    layer_grids,
+    point_grid,
+    window_crops,
+)
+from napari_sam.predict.proposals import assign_to_crops, propose_points
+from napari_sam.predict.transforms import ImageTransform
+from tiny_models import tiny_sam
+
+LOOSE = {
+    "pred_iou_thresh": 0.0,
+    "stability_score_thresh": 0.01,
+    "stability_score_offset": 0.05,
+    "points_per_side": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def compact() -> Sam:
+    """Random weights draw masks as large as the window; a high threshold makes them small."""
+    sam = tiny_sam("compact", seed=5)
+    sam.mask_threshold = 0.8
+    return sam
+
+
+def image_of(shape: tuple[int, ...]) -> np.ndarray:
+    noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=shape), 3)
+    return (255 * (noise - noise.min()) / max(np.ptp(noise), 1e-9)).astype(np.uint8)
+
+
+def test_points_stand_in_the_middle_of_their_cells() -> None:
+    expected = [
+        [1 / 6, 0.25],
+        [0.5, 0.25],
+        [5 / 6, 0.25],
+        [1 / 6, 0.75],
+        [0.5, 0.75],
+        [5 / 6, 0.75],
+    ]
+    np.testing.assert_allclose(point_grid(3, 2), expected)
+    assert [len(grid) for grid in layer_grids(8, 2, 2)] == [64, 16, 4]
+    assert len(layer_grids(2, 2, 4)[2]) == 1  # never less than one point
+
+
+def test_crops_of_each_layer_cover_the_image() -> None:
+    for layer in (0, 1, 2):
+        covered = np.zeros((301, 203), dtype=int)
+        boxes = [box for box, own in crop_boxes((301, 203), 2, 512 / 1500) if own == layer]
+        assert len(boxes) == 4**layer
+        for x0, y0, x1, y1 in boxes:
+            covered[y0:y1, x0:x1] += 1
+        assert covered.min() == 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 2)])
+def test_tiny_images_have_no_empty_crops(size: tuple[int, int]) -> None:
+    for crop, points in image_crops(size, 3, 0.9, layer_grids(2, 3, 1)):
+        assert min(crop.size_yx) > 0
+        assert len(points) == 4
+
+
+def test_windows_of_native_pixels_cover_the_image(compact: Sam) -> None:
+    transform = ImageTransform.for_image((300, 205), compact.input_spec)
+    for layer in (0, 1):
+        covered = np.zeros((300, 205), dtype=int)
+        for crop in window_crops(transform, compact.input_spec, 1, 512 / 1500):
+            if crop.layer == layer:
+                assert max(crop.size_yx) <= 128 // 2**layer
+                x0, y0, x1, y1 = crop.box_xyxy
+                covered[y0:y1, x0:x1] += 1
+        assert covered.min() >= 1
+    small = ImageTransform.for_image((40, 50), compact.input_spec)
+    assert len(window_crops(small, compact.input_spec, 1, 0.3)) == 1
+
+
+def test_points_keep_their_spacing_in_small_images(compact: Sam) -> None:
+    """8 points per 128 pixels: one every 16, whatever the size of the image."""
+    prompted: list[np.ndarray] = []
+    decode = compact.decode_above
+
+    def watching(features: Any, *, points: Any, **kwargs: Any) -> Any:
+        prompted.append(points[0][:, 0].numpy())
+        return decode(features, points=points, **kwargs)
+
+    generator = AutomaticMaskGenerator(compact, points_per_side=8, pred_iou_thresh=1.0)
+    for size, count in (((128, 128), 64), ((64, 32), 8), ((5, 5), 1)):
+        prompted.clear()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(compact, "decode_above", watching)
+            generator.generate(image_of(size))
+        points = np.concatenate(prompted)
+        assert len(points) == count
+        assert (points < size[::-1]).all()
+
+
+@pytest.mark.parametrize("shape", [(100, 120), (260, 300), (9, 300), (1, 1)])
+@pytest.mark.parametrize("crop_n_layers", [0, 1])
+def test_records_of_native_pixels_are_consistent(
+    compact: Sam, shape: tuple[int, int], crop_n_layers: int
+) -> None:
+    options = LOOSE | {"crop_n_layers": crop_n_layers}
+    records = AutomaticMaskGenerator(compact, **options).generate(image_of(shape))
+    for record in records:
+        mask = record.segmentation
+        assert mask.shape == shape
+        assert mask.sum() == record.area
+        x, y, w, h = record.bbox_xywh
+        cx, cy, cw, ch = record.crop_box_xywh
+        if record.area:
+            ys, xs = np.nonzero(mask)
+            assert (xs.min(), ys.min(), np.ptp(xs), np.ptp(ys)) == (x, y, w, h)
+            assert cx <= x
+            assert cy <= y
+            assert x + w < cx + cw
+            assert y + h < cy + ch
+        px, py = record.point_xy
+        assert cx <= px <= cx + cw
+        assert cy <= py <= cy + ch
+    if min(shape) >= 260:
+        assert len({record.crop_box_xywh for record in records}) > 1
+
+
+def test_an_embedding_gives_the_records_of_its_image(compact: Sam) -> None:
+    image = image_of((150, 200))
+    generator = AutomaticMaskGenerator(compact, **LOOSE)
+    from_image = generator.generate(image)
+    from_embedding = generator.generate(SamPredictor(compact).encode(image))
+    assert len(from_image) == len(from_embedding) > 0
+    for one, other in zip(from_image, from_embedding, strict=True):
+        assert one.bbox_xywh == other.bbox_xywh
+        np.testing.assert_array_equal(one.segmentation, other.segmentation)
+
+
+def test_crop_layers_of_official_models_need_the_image() -> None:
+    sam = tiny_sam("vit")
+    embedding = SamPredictor(sam).encode(image_of((60, 80)))
+    assert AutomaticMaskGenerator(sam, **LOOSE).generate(embedding)
+    with pytest.raises(ConfigError, match="image itself"):
+        AutomaticMaskGenerator(sam, **LOOSE, crop_n_layers=1).generate(embedding)
+    with pytest.raises(InputError, match="model that made it"):
+        AutomaticMaskGenerator(tiny_sam("vit", seed=2)).generate(embedding)
+
+
+def test_steps_tell_progress_and_can_be_stopped(compact: Sam) -> None:
+    generator = AutomaticMaskGenerator(compact, **LOOSE, points_per_batch=4)
+    image = image_of((100, 100))
+    steps = list(generator.generate_steps(image))
+    assert [step.done for step in steps] == list(range(len(steps)))
+    assert {step.total for step in steps} == {len(steps) - 1}
+    assert steps[-1].n_masks >= steps[1].n_masks > 0
+
+    calls = []
+    decode = compact.decode_above
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        return decode(*args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compact, "decode_above", counting)
+        running = generator.generate_steps(image)
+        next(running)
+        next(running)
+        running.close()
+    assert len(calls) == 1
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_thresholds_are_the_models_own_unless_given(compact: Sam) -> None:
+    official = AutomaticMaskGenerator(tiny_sam("vit"))
+    assert official.options.thresholds(official.sam.input_spec) == (0.88, 0.95)
+    native = AutomaticMaskGenerator(compact).options.thresholds(compact.input_spec)
+    assert native < (0.88, 0.95)
+    given = AutomaticMaskGenerator(compact, pred_iou_thresh=0.3, stability_score_thresh=0.0)
+    assert given.options.thresholds(compact.input_spec) == (0.3, 0.0)
+
+
+def test_filters_keep_what_they_promise(compact: Sam) -> None:
+    image = image_of((128, 128))
+    loose = LOOSE | {"box_nms_thresh": 1.0}
+    every = AutomaticMaskGenerator(compact, **loose).generate(image)
+    ious = np.array([record.predicted_iou for record in every])
+    threshold = float(np.median(ious[(ious > 0) & (ious < 1)]))
+    strict = AutomaticMaskGenerator(compact, **(loose | {"pred_iou_thresh": threshold}))
+    kept = [record.predicted_iou for record in strict.generate(image)]
+    assert len(kept) == (ious > np.float32(threshold)).sum()
+    stability = np.array([record.stability_score for record in every])
+    threshold = float(np.nanmedian(stability))
+    strict = AutomaticMaskGenerator(compact, **(loose | {"stability_score_thresh": threshold}))
+    kept = [record.stability_score for record in strict.generate(image)]
+    assert 0 < len(kept) == (stability >= np.float32(threshold)).sum() < len(every)
+
+
+def test_output_modes_hold_the_same_masks(compact: Sam) -> None:
+    image = image_of((100, 120))
+    plain = AutomaticMaskGenerator(compact, **LOOSE).generate(image)
+    for mode in ("uncompressed_rle", "coco_rle"):
+        coded = AutomaticMaskGenerator(compact, **LOOSE, output_mode=mode).generate(image)
+        for one, other in zip(plain, coded, strict=True):
+            np.testing.assert_array_equal(decode_rle(other.segmentation), one.segmentation)
+            assert one.as_dict()["area"] == other.as_dict()["area"]
+
+
+def test_explicit_grids_are_used(compact: Sam) -> None:
+    options = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "box_nms_thresh": 1.0}
+    generator = AutomaticMaskGenerator(compact, point_grids=[np.array([[0.5, 0.25]])], **options)
+    records = generator.generate(image_of((100, 80)))
+    assert {record.point_xy for record in records} == {(40.0, 25.0)}
+    assert len(records) == 3
+
+
+def test_instance_head_points_prompt_where_it_sees_objects(compact: Sam) -> None:
+    image = image_of((260, 300))
+    centres = [(40, 50), (150, 130), (290, 250)]
+    maps = torch.full((1, 288 // 4, 320 // 4), -9.0)
+    for x, y in [*centres, (312, 270)]:  # the last lies in the padding
+        maps[0, y // 4 - 1 : y // 4 + 2, x // 4 - 1 : x // 4 + 2] = 9.0
+    with pytest.MonkeyPatch.context() as patch:
+        seen = InstanceMaps(foreground=torch.full_like(maps, 9.0), centre=maps, boundary=maps)
+        patch.setattr(compact.instance_head, "forward", lambda features: seen)
+        points = propose_points(compact, SamPredictor(compact).encode(image))
+        options = LOOSE | {"points_per_side": None, "stability_score_thresh": 0.0}
+        generator = AutomaticMaskGenerator(compact, **options, point_source="instance_head")
+        prompted = {record.point_xy for record in generator.generate(image)}
+    np.testing.assert_allclose(points, np.array(centres) // 4 * 4 + 1.5)
+    assert prompted <= {tuple(point) for point in points.tolist()}
+
+
+def test_each_proposal_belongs_to_the_window_that_sees_it_best(compact: Sam) -> None:
+    transform = ImageTransform.for_image((300, 205), compact.input_spec)
+    crops = window_crops(transform, compact.input_spec, 0, 512 / 1500)
+    points = np.random.default_rng(0).uniform((0, 0), (205, 300), (200, 2))
+    owned = assign_to_crops(points, crops)
+    assert sum(map(len, owned)) == 200
+    for crop, own in zip(crops, owned, strict=True):
+        assert ((own >= 0) & (own <= crop.size_yx[::-1])).all()
+
+
+BAD_OPTIONS: list[dict[str, Any]] = [
+    {"points_per_side": 0},
+    {"points_per_batch": 0},
+    {"pred_iou_thresh": 1.5},
+    {"stability_score_thresh": -0.1},
+    {"crop_n_layers": -1},
+    {"crop_overlap_ratio": 1.0},
+    {"box_nms_thresh": float("nan")},
+    {"output_mode": "png"},
+    {"point_source": "magic"},
+    {"points_per_side": 4, "point_grids": [np.zeros((1, 2))]},
+    {"point_grids": [np.zeros((1, 3))]},
+    {"point_grids": [np.zeros((1, 2))], "crop_n_layers": 1},
+]
+
+
+@pytest.mark.parametrize("options", BAD_OPTIONS, ids=lambda options: "-".join(options))
+def test_bad_options_are_refused(options: dict[str, Any], compact: Sam) -> None:
+    with pytest.raises(ConfigError, match=next(iter(options)).split("_thresh")[0]):
+        AutomaticMaskGenerator(compact, **options)
+
+
+def test_official_models_propose_no_points() -> None:
+    with pytest.raises(ConfigError, match="instance head"):
+        AutomaticMaskGenerator(tiny_sam("vit"), point_source="instance_head")
