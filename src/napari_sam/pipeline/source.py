@@ -28,6 +28,8 @@ __all__ = ["Pixels", "SliceSource"]
 SAMPLE_SLICES = 16
 SAMPLE_PIXELS = 2**22
 """A slice of more pixels is sampled on a coarser level, or in blocks where there is none."""
+SAMPLE_TOTAL = 2**22
+"""About the most pixels that percentiles are taken over."""
 BLOCK = 512
 SLICE_CACHE_BYTES = 2**29
 """Slices up to this size are read once as a whole, so that each chunk is decoded once."""
@@ -191,7 +193,9 @@ class SliceSource:
         for number in chosen:
             position = tuple(int(i) for i in np.unravel_index(number, lengths)) if lengths else ()
             for window in _sample_windows(shape_yx):
-                yield _as_rows(self._read(position, window, level))
+                rows = _as_rows(self._read(position, window, level))
+                # an odd step does not fall on the same columns again and again
+                yield rows[:: (len(rows) * len(chosen) // SAMPLE_TOTAL) | 1].copy()
 
     def _sample_level(self) -> tuple[int, tuple[int, int]]:
         rows, columns = self._volume.axes.index("Y"), self._volume.axes.index("X")
