@@ -136,6 +136,35 @@ def test_existing_output_is_refused_replaced_or_resumed(tmp_path, picture, with_
     assert napari_sam("segment", picture, target, "--resume") == 2
 
 
+def test_an_interrupted_stack_is_resumed(tmp_path, monkeypatch, capsys):
+    stack = np.zeros((5, 40, 40), dtype=np.uint8)
+    stack[:, 5:15, 5:15] = 1
+    tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack")
+    slices = []
+
+    def stop_once(tile):
+        slices.append(1)
+        if len(slices) == 3:
+            raise KeyboardInterrupt
+        return threshold(tile)
+
+    segmenter = FunctionSegmenter(stop_once, digest="stop once")
+    monkeypatch.setattr("napari_sam.pipeline.segment.load_segmenter", lambda config: segmenter)
+    command = ("segment", tmp_path / "a.tif", tmp_path / "out.zarr", "--axes", "ZYX")
+    assert napari_sam(*command) == 130
+    assert "2 finished slices are kept" in capsys.readouterr().err
+    assert napari_sam(*command, "--halo", 63, "--resume") == 2
+    assert "options.halo was 64 and is now 63" in capsys.readouterr().err
+    assert napari_sam(*command, "--resume") == 0
+    captured = capsys.readouterr()
+    assert "Going on after 2 finished slices" in captured.err
+    assert captured.out.startswith("5 objects in 5 slices")
+    slices[:] = [1, 1]
+    assert napari_sam(*command, "--overwrite") == 130
+    assert "nothing was written" in capsys.readouterr().err
+    assert zarr.open_array(tmp_path / "out.zarr" / "0", mode="r")[...].max() == 5
+
+
 INTERRUPTED = """
     import sys, time
     import numpy as np

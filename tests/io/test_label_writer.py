@@ -131,6 +131,7 @@ def test_a_replaced_store_comes_back_when_its_successor_fails(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fail()
     np.testing.assert_array_equal(zarr.open_array(target / "0", mode="r")[0, 0], labels_of(0))
+    (tmp_path / ".a.zarr.replaced" / "left").mkdir(parents=True)  # by a run that was killed
     with set_aside(target):
         LabelWriter.create(target, LAYOUT)
     assert not zarr.open_array(target / "0", mode="r")[0, 0].any()

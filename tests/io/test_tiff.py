@@ -24,7 +24,7 @@ def test_a_gray_image_needs_no_axes(tmp_path, stack):
     volume.close()
 
 
-@pytest.mark.parametrize("options", [{}, {"metadata": None}, {"bigtiff": True}])
+@pytest.mark.parametrize("options", [{}, {"metadata": None}, {"bigtiff": True}, {"byteorder": ">"}])
 def test_a_plain_stack_is_asked_for_its_axes(tmp_path, stack, options):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, stack, compression="zlib", **options)
@@ -139,6 +139,38 @@ def test_palettes_are_refused(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", image, photometric="palette", colormap=colors)
     with pytest.raises(InputError, match="palette"):
         open_volume(tmp_path / "a.tif")
+
+
+OME = """<?xml version="1.0" encoding="UTF-8"?>
+<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{own}">
+<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="60"
+SizeY="50" SizeZ="2" SizeC="1" SizeT="1"><Channel ID="Channel:0" SamplesPerPixel="1"/>
+<TiffData FirstZ="0" IFD="0" PlaneCount="1"><UUID FileName="a0.ome.tif">urn:uuid:{a}</UUID>
+</TiffData><TiffData FirstZ="1" IFD="0" PlaneCount="1"><UUID FileName="a1.ome.tif">urn:uuid:{b}
+</UUID></TiffData></Pixels></Image></OME>"""
+
+
+def write_two_files(folder, stack):
+    names = [f"00000000-0000-0000-0000-00000000000{i}" for i in range(2)]
+    for i, own in enumerate(names):
+        xml = OME.format(own=own, a=names[0], b=names[1])
+        path = folder / f"a{i}.ome.tif"
+        tifffile.imwrite(path, stack[i], description=xml, metadata=None, compression="zlib")
+
+
+def test_an_ome_tiff_in_several_files_is_one_stack(tmp_path, stack):
+    write_two_files(tmp_path, stack)
+    volume = open_volume(tmp_path / "a0.ome.tif")
+    assert volume.axes == "ZYX"
+    np.testing.assert_array_equal(read_all(volume), stack[:2])
+    volume.close()
+
+
+def test_a_missing_file_of_several_is_refused(tmp_path, stack):
+    write_two_files(tmp_path, stack)
+    (tmp_path / "a1.ome.tif").unlink()
+    with pytest.raises(InputError, match="1 of the 2 pages"):
+        open_volume(tmp_path / "a0.ome.tif")
 
 
 @pytest.mark.parametrize(

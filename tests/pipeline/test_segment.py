@@ -193,6 +193,16 @@ def test_rgb_keeps_its_colours(tmp_path):
     assert ratio == pytest.approx(2.0, rel=0.02)
 
 
+def test_only_one_channel_of_several_in_rgb_is_taken(tmp_path):
+    data = np.random.default_rng(0).integers(0, 255, (2, 30, 30, 3)).astype(np.uint8)
+    zarr.create_array(tmp_path / "a.zarr", data=data)
+    config = with_axes(axes="CYXS", channels=(0, 1))
+    with pytest.raises(ConfigError, match="RGB"):
+        run(tmp_path / "a.zarr", tmp_path / "out.zarr", config)
+    config = with_axes(axes="CYXS", channels=(1,))
+    assert isinstance(run(tmp_path / "a.zarr", tmp_path / "out.zarr", config)[-1], Finished)
+
+
 def test_contrast_limits_are_taken_as_given(stack, tmp_path):
     events = run(stack[0], tmp_path / "a.zarr", with_axes(contrast_limits=(0.0, 5000.0)))
     assert of(ContrastMeasured, events) == [ContrastMeasured((0.0,), (5000.0,))]

@@ -285,6 +285,7 @@ def set_aside(path: Path) -> Iterator[None]:
     backup = path.with_name(f".{path.name}.replaced")
     had_store = path.exists()
     if had_store:
+        remove_store(backup)  # left by a run that was killed while it replaced a store
         with output_errors(path):
             path.rename(backup)
     try:

@@ -119,22 +119,27 @@ def _complaints() -> Iterator[list[str]]:
 
 def _check_complete(path: Path, file: Any, series: Any, complaints: list[str]) -> None:
     """Refuse a file that ends before its data, before anything is computed."""
-    size = path.stat().st_size
-    ends = [
-        offset + count
+    n_absent = sum(page is None for page in series.pages)
+    if n_absent:
+        raise InputError(
+            f"{n_absent} of the {len(series.pages)} pages that {path} lists are missing",
+            rule="All files of a multi-file OME-TIFF must lie beside each other under their names",
+            cure="Copy the missing files into the same folder",
+        )
+    overhangs = [
+        offset + count - page.parent.filehandle.size  # pages may lie in several files
         for page in series.pages
-        if page is not None
         for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)
     ]
     if series.dataoffset is not None:
-        ends.append(series.dataoffset + series.nbytes)
-    missing = max(ends, default=0) - size
+        overhangs.append(series.dataoffset + series.nbytes - path.stat().st_size)
+    missing = max(overhangs, default=0)
     broken = [text for text in complaints if any(sign in text for sign in SIGNS_OF_DAMAGE)]
     if missing > 0 or broken:
         found = f"{missing} bytes of its pixels are missing" if missing > 0 else broken[0]
         raise InputError(
             f"The TIFF {path} is truncated or damaged: {found}",
-            rule=f"All pages that it lists must lie within its {size} bytes",
+            rule="All pages that it lists must lie within the file",
             cure="Copy the file again from its origin, or export it again",
         )
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.core.errors import InputError
+from napari_sam.core.errors import ConfigError, InputError
 from napari_sam.core.region import Region
 from napari_sam.io import Volume
 from napari_sam.pipeline.config import SegmentConfig, chosen_channels
@@ -76,6 +76,12 @@ class SliceSource:
         self._check_size()
         self._channels = chosen_channels(config.channels, self._lengths.get("C", 1))
         self.is_color = self._lengths.get("S", 1) >= COLOR_SAMPLES
+        if self.is_color and len(self._channels) > 1:
+            raise ConfigError(
+                f"The channels {self._channels} of an image in RGB were chosen",
+                rule="The model sees three colours at most, and one RGB channel has three",
+                cure="Choose one channel",
+            )
         self.stack_axes = "".join(axis for axis in volume.axes if axis in "TZ")
         self.positions = self._positions(config)
         self._cached: tuple[tuple[int, ...], NDArray[Any]] | None = None
