@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import tifffile
@@ -139,6 +141,20 @@ def test_palettes_are_refused(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", image, photometric="palette", colormap=colors)
     with pytest.raises(InputError, match="palette"):
         open_volume(tmp_path / "a.tif")
+
+
+def test_only_what_is_asked_for_is_loaded(tmp_path):
+    stack = np.random.default_rng(0).integers(0, 255, (60, 256, 256)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", stack, compression="zlib", metadata={"axes": "ZYX"})
+    open_volume(tmp_path / "a.tif", axes="ZYX").close()  # what is imported on first use is no data
+    tracemalloc.start()
+    volume = open_volume(tmp_path / "a.tif", axes="ZYX")
+    block = volume.read(Region((30, 0, 0), (31, 256, 256)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(block[0], stack[30])
+    assert peak < stack.nbytes / 2
+    volume.close()
 
 
 OME = """<?xml version="1.0" encoding="UTF-8"?>
