@@ -80,7 +80,8 @@ def _show_progress(events: Iterable[Event]) -> None:
 
     from napari_sam.pipeline import Finished, Planned, SliceDone, TileDone, Warned
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("segmenting", total=None)
         for event in events:
             match event:
