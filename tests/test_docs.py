@@ -31,3 +31,14 @@ def test_troubleshooting_quotes_messages_that_the_code_gives() -> None:
     joined = re.sub(r'"\s*f?"', "", source)  # a message may run over several lines
     assert len(quoted) > 10
     assert [message for message in quoted if message not in joined] == []
+
+
+def test_the_figures_that_the_evaluation_page_explains_are_those_it_prints() -> None:
+    page = (ROOT / "docs" / "tasks" / "evaluate.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.+`) \|", page, re.M)
+    explained = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    folder = ROOT / "src" / "napari_sam" / "evaluation"
+    source = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
+    assert len(explained) > 10
+    for name in explained:
+        assert re.search(rf'"{name}"|^    {name}: ', source, re.M), name
