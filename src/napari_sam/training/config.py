@@ -51,6 +51,8 @@ class TrainConfig:
         Share of clicks on background, which teach the predicted IoU to be low there.
     box_fraction : float
         Share of objects that get a box first instead of a click.
+    box_click_fraction : float
+        Share of first boxes that come with a click.
     proposal_weight : float
         Weight of the instance maps' loss.
     autocast : bool
@@ -82,6 +84,7 @@ class TrainConfig:
     sampling: dict[str, float] = field(default_factory=dict)
     background_fraction: float = 0.1
     box_fraction: float = 0.35
+    box_click_fraction: float = 0.25
     proposal_weight: float = 0.5
     autocast: bool = False
     seed: int = 0
@@ -101,7 +104,7 @@ class TrainConfig:
         if self.learning_rate <= 0:
             raise _refused("learning_rate", self.learning_rate, "above 0")
         fractions = ("extra_round_probability", "background_fraction", "box_fraction",
-                     "freeze_norm_from", "ema_decay")  # fmt: skip
+                     "box_click_fraction", "freeze_norm_from", "ema_decay")  # fmt: skip
         for name in fractions:
             if not 0 <= getattr(self, name) <= 1:
                 raise _refused(name, getattr(self, name), "between 0 and 1")

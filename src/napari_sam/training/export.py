@@ -56,6 +56,7 @@ def export_model(checkpoint: Path, target: Path) -> Path:
     }
     temporary = target.with_suffix(".part")
     save_file(weights, temporary, metadata=metadata)
+    temporary.chmod(0o644)  # safetensors writes for the owner alone; a model is for everybody
     temporary.replace(target)
     return target
 

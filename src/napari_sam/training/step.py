@@ -34,7 +34,7 @@ class StepLosses(NamedTuple):
 
 
 class _Prompted(NamedTuple):
-    """The prompts of N objects so far: padded clicks, and boxes for those that have one."""
+    """The prompts of N objects so far: clicks, and boxes for those that have one."""
 
     points: list[list[tuple[float, float]]]
     labels: list[list[int]]
@@ -108,23 +108,24 @@ def _decode_all(
     previous: Tensor | None,
     origin: tuple[float, float],
 ) -> tuple[Tensor, Tensor]:
-    """Decode all four masks of N objects; those with a box go in a call of their own."""
+    """Decode all four masks of N objects; those with like prompts go in a call of their own."""
     count = len(image_index)
-    has_box = np.array([box is not None for box in prompted.boxes])
+    kinds = [
+        (box is not None, len(points))
+        for box, points in zip(prompted.boxes, prompted.points, strict=True)
+    ]
     logits: list[Tensor] = []
     predicted: list[Tensor] = []
     order: list[int] = []
-    for with_box in (False, True):
-        members = np.flatnonzero(has_box == with_box)
-        if members.size == 0:
-            continue
+    for kind in sorted(set(kinds)):
+        members = np.array([index for index, own in enumerate(kinds) if own == kind])
         order.extend(members.tolist())
         device = features.embedding.device
         index = torch.from_numpy(image_index[members]).to(device)
         own = ImageFeatures(features.embedding[index], tuple(s[index] for s in features.skips))
         points = _stack_points(prompted, members, device)
         boxes = None
-        if with_box:
+        if kind[0]:
             boxes = torch.tensor([prompted.boxes[m] for m in members], device=device)
         mask = None if previous is None else previous[torch.from_numpy(members).to(device)]
         grid = (own.embedding.shape[-2], own.embedding.shape[-1])
@@ -142,18 +143,12 @@ def _decode_all(
 def _stack_points(
     prompted: _Prompted, members: NDArray[np.int64], device: torch.device
 ) -> tuple[Tensor, Tensor] | None:
-    """Pad the clicks of some objects to one count; None where no object has any."""
-    longest = max(len(prompted.points[member]) for member in members)
-    if longest == 0:
+    """Stack the clicks of objects that have equally many; None where they have none."""
+    if not prompted.points[members[0]]:
         return None
-    coords = torch.zeros(len(members), longest, 2)
-    labels = torch.full((len(members), longest), -1.0)
-    for row, member in enumerate(members):
-        clicks = prompted.points[member]
-        if clicks:
-            coords[row, : len(clicks)] = torch.tensor(clicks)
-            labels[row, : len(clicks)] = torch.tensor(prompted.labels[member], dtype=torch.float)
-    return coords.to(device), labels.to(device)
+    coords = torch.tensor([prompted.points[member] for member in members], device=device)
+    labels = torch.tensor([prompted.labels[member] for member in members], device=device)
+    return coords, labels.float()
 
 
 def _first_prompts(batch: Batch, config: TrainConfig, rng: np.random.Generator) -> _Prompted:
@@ -163,8 +158,9 @@ def _first_prompts(batch: Batch, config: TrainConfig, rng: np.random.Generator) 
         batch.masks, batch.background_masks, batch.background, strict=True
     ):
         if not is_background and rng.random() < config.box_fraction:
-            prompted.points.append([])
-            prompted.labels.append([])
+            has_click = rng.random() < config.box_click_fraction
+            prompted.points.append([draw_click(mask, rng)] if has_click else [])
+            prompted.labels.append([1] if has_click else [])
             prompted.boxes.append(draw_box(mask, rng))
             continue
         prompted.points.append([draw_click(ground if is_background else mask, rng)])
