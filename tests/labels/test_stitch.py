@@ -42,7 +42,7 @@ def test_one_object_on_the_seam_is_one_object():
 
 def test_disagreeing_outlines_show_no_cut():
     # The owner of the centroid paints its own outline on both sides of the seam.
-    labels, _ = stitch(pair([(2, 7, 6, 12)], [(3, 8, 6, 13)]))
+    labels, _ = stitch(pair([(2, 7, 6, 12)], [(3, 7, 6, 12)], [0.4], [0.9]))
     expected = np.zeros((10, 20), dtype=np.int32)
     expected[2:6, 7:12] = 1
     np.testing.assert_array_equal(labels, expected)
@@ -63,16 +63,16 @@ def test_a_long_object_seen_in_pieces_is_one():
 
 
 def test_a_piece_cut_off_by_its_window_joins_what_contains_it():
-    # The left tile sees only the tips of a U whose bend lies beyond its window.
+    # The left tile sees only the arms of a U whose bend lies beyond its window.
     right = np.zeros((10, 20), dtype=np.int32)
-    right[1, 7:18] = right[8, 7:18] = right[1:9, 17] = 1
-    left = np.zeros((10, 20), dtype=np.int32)
-    left[1, 7:14], left[8, 7:14] = 1, 2
-    one, two = np.ones(1, np.float32), np.ones(2, np.float32)
+    right[1, 2:18] = right[8, 2:18] = right[1:9, 17] = 1
+    left = right.copy()
+    left[8] *= 2
+    arms, whole = np.ones(2, np.float32), np.ones(1, np.float32)
     labels, _ = stitch(
         [
-            TileLabels(*LEFT, left[LEFT[0].slices], two),
-            TileLabels(*RIGHT, right[RIGHT[0].slices], one),
+            TileLabels(*LEFT, left[LEFT[0].slices], arms),
+            TileLabels(*RIGHT, right[RIGHT[0].slices], whole),
         ]
     )
     np.testing.assert_array_equal(labels, right)
@@ -93,11 +93,17 @@ def test_what_its_owner_saw_is_kept_whole():
     assert np.count_nonzero(labels) == 20
 
 
-def test_colliding_objects_go_by_score_and_rims_are_dropped():
-    tiles = pair([(2, 7, 6, 12)], [(2, 9, 8, 17)], [0.6], [0.9])
-    labels, scores = stitch(tiles)
-    assert np.unique(labels).tolist() == [0, 1, 2][: len(scores) + 1]
-    assert (labels[2:6, 9:12] == labels[7, 16]).all()
+def test_colliding_objects_go_by_score():
+    labels, scores = stitch(pair([(2, 3, 8, 11)], [(2, 7, 8, 20)], [0.6], [0.9]))
+    assert (labels[2:8, 7:20] == 2).all()
+    assert np.count_nonzero(labels == 1) == 24
+    np.testing.assert_allclose(scores, [0.6, 0.9])
+
+
+def test_an_object_left_as_a_rim_by_a_better_one_is_dropped():
+    labels, scores = stitch(pair([(2, 5, 8, 11)], [(2, 7, 8, 20)], [0.6], [0.9]))
+    assert np.count_nonzero(labels) == 13 * 6
+    np.testing.assert_allclose(scores, [0.9])
 
 
 def test_small_objects_are_dropped_after_merging():
