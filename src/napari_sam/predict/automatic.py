@@ -28,7 +28,7 @@ from napari_sam.predict.crops import Crop, image_crops, layer_grids, point_grid,
 from napari_sam.predict.embedding import ImageEmbedding, encode_pixels
 from napari_sam.predict.pixels import to_model_pixels
 from napari_sam.predict.predictor import SamPredictor
-from napari_sam.predict.proposals import assign_to_crops, propose_points
+from napari_sam.predict.proposals import assign_to_crops, propose_points, require_instance_head
 from napari_sam.predict.records import (
     AutomaticOptions,
     AutomaticProgress,
@@ -81,10 +81,10 @@ class AutomaticMaskGenerator:
         Points in one call of the mask decoder.
     pred_iou_thresh : float, optional
         Masks need a higher predicted IoU. The model's default unless given: 0.88 for official
-        models, 0.6 for the compact one.
+        models; for the compact one 0.6, and 0.3 with points from its instance head.
     stability_score_thresh : float, optional
         Masks need at least this stability score. The model's default unless given: 0.95 for
-        official models, 0.8 for the compact one.
+        official models; for the compact one 0.8, and 0.5 with points from its instance head.
     stability_score_offset : float
         How far the mask threshold moves for the stability score.
     box_nms_thresh : float
@@ -151,12 +151,8 @@ class AutomaticMaskGenerator:
             output_mode=output_mode,
             point_source=point_source,
         )
-        if point_source == "instance_head" and sam.instance_head is None:
-            raise ConfigError(
-                f"point_source='instance_head' was given for the model {sam.name or 'in use'}",
-                rule="Only models with an instance head propose points",
-                cure="Use point_source='grid'",
-            )
+        if point_source == "instance_head":
+            require_instance_head(sam)
 
     def generate(
         self, image: ArrayLike | ImageEmbedding, contrast: Contrast | None = None
@@ -324,7 +320,8 @@ class AutomaticMaskGenerator:
         min_iou, min_stability = self.options.thresholds(self.sam.input_spec)
         in_frame = view.transform.points_to_input(points_xy)
         with translate_torch_errors(), torch.inference_mode():
-            coords = torch.from_numpy(in_frame).to(self.sam.device, torch.float32)[:, None]
+            coords = torch.from_numpy(in_frame).to(torch.float32)[:, None]
+            coords = coords.to(self.sam.device)
             decoded = self.sam.decode_above(
                 view.features,
                 points=(coords, torch.ones_like(coords[..., 0], dtype=torch.int64)),

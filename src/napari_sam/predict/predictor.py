@@ -260,12 +260,12 @@ class SamPredictor:
         if prompts.points_xy is not None and prompts.labels is not None:
             moved = prompts.points_xy[indices] - offsets[:, None]
             points = (
-                torch.from_numpy(moved).to(device, torch.float32),
+                torch.from_numpy(moved).to(torch.float32).to(device),
                 torch.from_numpy(prompts.labels[indices]).to(device),
             )
         if prompts.boxes_xyxy is not None:
             moved = prompts.boxes_xyxy[indices] - np.tile(offsets, 2)
-            boxes = torch.from_numpy(moved).to(device, torch.float32)
+            boxes = torch.from_numpy(moved).to(torch.float32).to(device)
         if prompts.mask_logits is not None:
             cut = [
                 prompts.mask_logits[index][window.cells(stride)]

@@ -8,17 +8,35 @@ from scipy import ndimage
 from torch.nn import functional as F  # noqa: N812  (torch's own name for it)
 
 from napari_sam.core.errors import ConfigError
+from napari_sam.model.instance_head import InstanceHead
 from napari_sam.model.sam import Sam
 from napari_sam.predict.crops import Crop
 from napari_sam.predict.embedding import ImageEmbedding
 
-__all__ = ["assign_to_crops", "propose_points"]
+__all__ = ["assign_to_crops", "propose_points", "require_instance_head"]
 
 _MIN_CENTRE = 0.2
 """Height of the smoothed centre map from which a local maximum counts as an object."""
 
 _PEAK_REACH = 2
 """Cells of the map, around a peak, in which no other peak stands."""
+
+
+def require_instance_head(sam: Sam) -> InstanceHead:
+    """Return the model's instance head.
+
+    Raises
+    ------
+    ConfigError
+        When it has none.
+    """
+    if sam.instance_head is None:
+        raise ConfigError(
+            f"point_source='instance_head' was given for the model {sam.name or 'in use'}",
+            rule="Only models with an instance head propose points",
+            cure="Use point_source='grid'",
+        )
+    return sam.instance_head
 
 
 def propose_points(sam: Sam, embedding: ImageEmbedding) -> NDArray[np.float64]:
@@ -44,13 +62,8 @@ def propose_points(sam: Sam, embedding: ImageEmbedding) -> NDArray[np.float64]:
     ConfigError
         When the model has no instance head.
     """
-    if sam.instance_head is None:
-        raise ConfigError(
-            f"point_source='instance_head' was given for the model {sam.name or 'in use'}",
-            rule="Only models with an instance head propose points",
-            cure="Use point_source='grid'",
-        )
-    maps = sam.instance_head(embedding.as_features())
+    head = require_instance_head(sam)
+    maps = head(embedding.as_features())
     centres = (maps.centre.sigmoid() * maps.foreground.sigmoid())[:, None]  # (1, 1, h, w)
     smooth = F.avg_pool2d(centres, 3, stride=1, padding=1, count_include_pad=False)
     highest = F.max_pool2d(smooth, 2 * _PEAK_REACH + 1, stride=1, padding=_PEAK_REACH)
