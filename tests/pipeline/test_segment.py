@@ -207,6 +207,7 @@ def test_contrast_limits_are_taken_as_given(stack, tmp_path):
     events = run(stack[0], tmp_path / "a.zarr", with_axes(contrast_limits=(0.0, 5000.0)))
     assert of(ContrastMeasured, events) == [ContrastMeasured((0.0,), (5000.0,))]
     assert events[-1].n_objects == 0
+    assert "No object was found" in of(Warned, events)[0].message
 
 
 def test_contrast_is_one_for_the_whole_volume(tmp_path):

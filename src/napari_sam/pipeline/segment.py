@@ -110,6 +110,11 @@ def segment_volume(
         yield ContrastMeasured(contrast.low, contrast.high)
         run = _Run(slices, segmenter, tiles, config.min_size, contrast)
         n_objects = yield from _segment_slices(run, volume, target, config)
+    if n_objects == 0:
+        yield Warned(
+            "No object was found. Check the contrast and the channel, lower the thresholds, or "
+            "choose another model."
+        )
     seconds = time.monotonic() - begun
     yield Finished(target, n_objects, len(slices.positions), seconds)
 
