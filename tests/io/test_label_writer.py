@@ -6,6 +6,7 @@ import pytest
 import zarr
 from ome_zarr.io import parse_url
 from ome_zarr.reader import Label, Multiscales, Reader
+from ome_zarr_models.v05.image_label import ImageLabel
 
 from napari_sam.core.errors import ConfigError, OutputError
 from napari_sam.io import open_volume
@@ -51,10 +52,9 @@ def test_an_independent_reader_finds_the_labels_and_their_pyramid(tmp_path, vers
 
 
 def test_the_metadata_pass_an_independent_validator(tmp_path):
-    models = pytest.importorskip("ome_zarr_models.v05.image_label")
     path = tmp_path / "cells.zarr"
     LabelWriter.create(path, LAYOUT, source_image="../../").finish()
-    image = models.ImageLabel.from_zarr(zarr.open_group(path, mode="r"))
+    image = ImageLabel.from_zarr(zarr.open_group(path, mode="r"))
     assert image.attributes.ome.image_label.source.image == "../../"
 
 
