@@ -125,11 +125,11 @@ class GlobalAttentionBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` (B, dim, h, w) to the same shape."""
         x = x + self.position(x)
-        h, w = x.shape[-2:]
         tokens = x.flatten(2).transpose(1, 2)  # (B, h*w, dim)
         tokens = tokens + self._attend(self.norm1(tokens))
         tokens = tokens + self.mlp(self.norm2(tokens))
-        return tokens.transpose(1, 2).unflatten(2, (h, w))
+        attended: Tensor = tokens.transpose(1, 2).reshape(x.shape)
+        return attended
 
     def _attend(self, tokens: Tensor) -> Tensor:
         qkv = self.qkv(tokens).unflatten(2, (3, -1, self.head_dim))  # (B, L, 3, heads, head_dim)

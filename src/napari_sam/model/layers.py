@@ -70,8 +70,7 @@ class MLP(nn.Module):
         super().__init__()
         widths = [input_dim] + [hidden_dim] * (num_layers - 1) + [output_dim]
         self.layers = nn.ModuleList(
-            nn.Linear(fan_in, fan_out)
-            for fan_in, fan_out in pairwise(widths)
+            nn.Linear(fan_in, fan_out) for fan_in, fan_out in pairwise(widths)
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -133,15 +133,19 @@ class MaskDecoder(nn.Module):
     ) -> Tensor:
         """Upscale the image tokens and weigh them by each mask token, (N, M, 4h, 4w)."""
         h, w = features.embedding.shape[-2:]
+        count, _, channels = decoded.image_tokens.shape
         upscaled = self._upscale(
-            decoded.image_tokens.transpose(1, 2).unflatten(2, (h, w)), features, prompts
+            decoded.image_tokens.transpose(1, 2).reshape(count, channels, h, w),
+            features,
+            prompts,
         )
         networks = list(self.output_hypernetworks_mlps)[masks]
         weights = torch.stack(
             [network(decoded.mask_tokens[:, index]) for index, network in enumerate(networks)],
             dim=1,
         )  # (N, M, c)
-        return (weights @ upscaled.flatten(2)).unflatten(2, (4 * h, 4 * w))
+        logits = weights @ upscaled.flatten(2)
+        return logits.reshape(*logits.shape[:2], 4 * h, 4 * w)
 
     def _upscale(self, image: Tensor, features: ImageFeatures, prompts: PromptEmbeddings) -> Tensor:
         first, norm, activation, second, last = self.output_upscaling

@@ -96,15 +96,19 @@ class _TokenPromptEncoder(nn.Module):
         encoded = self.pe_layer.encode(centres / frame_wh)  # (N, K, C)
         kind = labels[..., None]
         encoded = torch.where(kind == -1, self.not_a_point_embed.weight, encoded)
-        for value, embedding in ((0, self.point_embeddings[0]), (1, self.point_embeddings[1])):
-            encoded = torch.where(kind == value, encoded + embedding.weight, encoded)
+        for value in (0, 1):
+            encoded = torch.where(kind == value, encoded + self._kind_embedding(value), encoded)
         return encoded
 
     def _embed_boxes(self, boxes_xyxy: Tensor, frame_wh: Tensor) -> Tensor:
         corners = (boxes_xyxy + 0.5).reshape(-1, 2, 2)
         encoded = self.pe_layer.encode(corners / frame_wh)  # (N, 2, C)
-        kind = torch.cat([self.point_embeddings[2].weight, self.point_embeddings[3].weight])
-        return encoded + kind
+        return encoded + torch.cat([self._kind_embedding(2), self._kind_embedding(3)])
+
+    def _kind_embedding(self, kind: int) -> Tensor:
+        """Weight (1, C) of one kind of point; torch types the members of a list as modules."""
+        weight: Tensor = self.point_embeddings[kind].get_parameter("weight")
+        return weight
 
 
 class PromptEncoder(_TokenPromptEncoder):

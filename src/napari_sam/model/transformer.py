@@ -144,4 +144,6 @@ class Attention(nn.Module):
         return projected
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        count, length, channels = x.shape
+        heads = x.view(count, length, self.num_heads, channels // self.num_heads)
+        return heads.transpose(1, 2)  # (N, heads, T, C / heads)
