@@ -58,7 +58,7 @@ def _open_multiscale(path: Path, group: zarr.Group, axes: str | None) -> Volume:
     stated = multiscale.get("axes", [{"name": letter} for letter in UNNAMED_AXES])
     entries = [{"name": entry} if isinstance(entry, str) else entry for entry in stated]
     hint = _as_hint([entry["name"] for entry in entries])
-    letters = resolve_axes(cast(zarr.Array[Any], arrays[0]).shape, axes, hint)
+    letters = resolve_axes(cast("zarr.Array[Any]", arrays[0]).shape, axes, hint)
     factors = _scale(multiscale, len(letters))
     units = {
         letter: entry["unit"]
