@@ -6,6 +6,11 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is slow, not wrong: no test fails for the time that an example takes.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from napari_sam.core.errors import ConfigError, InputError
+from napari_sam.core.errors import ConfigError, InputError, OutOfMemoryError
 from napari_sam.masks import decode_rle
 from napari_sam.model.instance_head import InstanceMaps
 from napari_sam.model.sam import Sam
@@ -279,3 +280,42 @@ def test_bad_options_are_refused(options: dict[str, Any], compact: Sam) -> None:
 def test_official_models_propose_no_points() -> None:
     with pytest.raises(ConfigError, match="instance head"):
         AutomaticMaskGenerator(tiny_sam("vit"), point_source="instance_head")
+
+
+@pytest.mark.parametrize("encoder", ["vit", "compact"])
+def test_torch_errors_reach_no_worker_as_runtime_errors(
+    encoder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sam = tiny_sam(encoder)
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(sam, "decode_above", fail)
+    with pytest.raises(OutOfMemoryError):
+        AutomaticMaskGenerator(sam, **LOOSE).generate(image_of((60, 80)))
+    monkeypatch.setattr(sam, "encode", fail)
+    with pytest.raises(OutOfMemoryError):
+        next(AutomaticMaskGenerator(sam, **LOOSE).generate_steps(image_of((60, 80))))
+
+
+def test_threads_share_a_generator(compact: Sam) -> None:
+    generator = AutomaticMaskGenerator(compact, **LOOSE)
+    images = [image_of((150, 100 + 30 * i)) for i in range(3)]
+    expected = [generator.generate(image) for image in images]
+    with ThreadPoolExecutor(3) as pool:
+        for got, wanted in zip(pool.map(generator.generate, images), expected, strict=True):
+            assert [r.bbox_xywh for r in got] == [r.bbox_xywh for r in wanted]
+            assert [r.area for r in got] == [r.area for r in wanted]
+
+
+def test_small_regions_are_removed_from_native_masks(compact: Sam) -> None:
+    image = image_of((260, 300))
+    options = LOOSE | {"box_nms_thresh": 0.9, "crop_nms_thresh": 0.9}
+    plain = AutomaticMaskGenerator(compact, **options).generate(image)
+    cleaned = AutomaticMaskGenerator(compact, **options, min_mask_region_area=25).generate(image)
+    assert {r.area for r in cleaned} != {r.area for r in plain}
+    for record in cleaned:
+        regions, count = ndimage.label(record.segmentation, np.ones((3, 3)))
+        sizes = np.bincount(regions.ravel())[1:]
+        assert count == 1 or sizes.min() >= 25

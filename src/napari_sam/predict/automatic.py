@@ -25,7 +25,7 @@ from napari_sam.model.devices import translate_torch_errors
 from napari_sam.model.layers import ImageFeatures
 from napari_sam.model.sam import Sam
 from napari_sam.predict.crops import Crop, image_crops, layer_grids, point_grid, window_crops
-from napari_sam.predict.embedding import ImageEmbedding, encode_pixels
+from napari_sam.predict.embedding import ImageEmbedding
 from napari_sam.predict.pixels import to_model_pixels
 from napari_sam.predict.predictor import SamPredictor
 from napari_sam.predict.proposals import assign_to_crops, propose_points, require_instance_head
@@ -288,25 +288,24 @@ class AutomaticMaskGenerator:
         self, crop: Crop, embedding: ImageEmbedding, pixels: NDArray[np.uint8] | None
     ) -> _CropView:
         """Features of a crop: cut from the image's, or encoded from its pixels."""
-        spec = self.sam.input_spec
-        x0, y0, x1, y1 = crop.box_xyxy
-        transform, features = embedding.transform, embedding.as_features()
         window, origin = crop.window, (0, 0)
+        features = embedding.as_features()
         if window is not None:
-            features = crop_features(features, window, spec.stride)
+            features = crop_features(features, window, self.sam.input_spec.stride)
         elif crop.layer > 0 and pixels is not None:
-            transform = ImageTransform.for_image(crop.size_yx, spec)
-            resized = transform.image_to_input(np.ascontiguousarray(pixels[y0:y1, x0:x1]))
-            with translate_torch_errors(), torch.inference_mode():
-                features = encode_pixels(self.sam, resized, transform)
-            origin = (y0, x0)
-        upsampler = MaskUpsampler.for_window(
-            transform,
-            window or whole_frame(transform),
-            self.sam.device,
-            self.sam.mask_threshold,
-            self.options.stability_score_offset,
-        )
+            x0, y0, x1, y1 = crop.box_xyxy
+            inside = np.ascontiguousarray(pixels[y0:y1, x0:x1])
+            embedding, origin = SamPredictor(self.sam).encode_pixels(inside), (y0, x0)
+            features = embedding.as_features()
+        transform = embedding.transform
+        with translate_torch_errors():
+            upsampler = MaskUpsampler.for_window(
+                transform,
+                window or whole_frame(transform),
+                self.sam.device,
+                self.sam.mask_threshold,
+                self.options.stability_score_offset,
+            )
         return _CropView(features, transform, upsampler, origin)
 
     def _process_batch(
