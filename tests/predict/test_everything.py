@@ -10,6 +10,7 @@ from napari_sam.masks import PackedMask
 from napari_sam.predict import (
     MaskRecord,
     SamPredictor,
+    everything_generator,
     records_to_labels,
     segment_everything,
     segment_everything_objects,
@@ -125,3 +126,11 @@ def test_the_instance_head_prompts_where_a_model_has_one() -> None:
 def test_unknown_options_are_refused() -> None:
     with pytest.raises(ConfigError, match="points_per_sid"):
         segment_everything(np.zeros((9, 9), np.uint8), tiny_sam("vit"), points_per_sid=3)
+
+
+def test_who_describes_a_grid_gets_a_grid() -> None:
+    sam = tiny_sam("compact")
+    assert everything_generator(sam).options.point_source == "instance_head"
+    assert everything_generator(sam, points_per_side=4).options.point_source == "grid"
+    assert everything_generator(sam, point_source="grid").options.point_source == "grid"
+    assert everything_generator(tiny_sam("vit")).options.point_source == "grid"

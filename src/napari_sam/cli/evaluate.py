@@ -32,7 +32,7 @@ __all__ = ["evaluate"]
 )  # fmt: skip
 @click.option("--no-interactive", is_flag=True, help="Leave clicks and boxes out.")
 @click.option("--no-automatic", is_flag=True, help="Leave segment everything out.")
-@click.option("--points-per-side", type=click.IntRange(min=1), help="Grid of segment everything.")
+@click.option("--points-per-side", type=click.IntRange(min=1), help="Prompt with a grid.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for the report.")
 def evaluate(

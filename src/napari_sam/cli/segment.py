@@ -37,7 +37,12 @@ EXIT_INTERRUPTED = 130
 @click.option(
     "--halo", type=int, default=64, show_default=True, help="Margin in pixels read around a tile."
 )
-@click.option("--points-per-side", type=int, help="Prompts along each side of the point grid.")
+@click.option(
+    "--points-per-side",
+    type=int,
+    help="Prompt with a grid of so many points along each side of a window. Unless given, the "
+    "compact model proposes the points itself, and other models use 32.",
+)
 @click.option("--pred-iou-thresh", type=float, help="Smallest predicted IoU of a mask, 0 to 1.")
 @click.option("--stability-score-thresh", type=float, help="Smallest stability of a mask, 0 to 1.")
 @click.option("--box-nms-thresh", type=float, help="Box IoU that makes two masks duplicates.")

@@ -40,6 +40,9 @@ __all__ = [
     "segment_everything_objects",
 ]
 
+_GRID_OPTIONS = {"points_per_side", "point_grids", "crop_n_layers"}
+"""Options that describe a grid of points, and so ask for one."""
+
 _INSIDE = 0.85
 """Fraction of a mask within another from which it counts as inside."""
 
@@ -123,8 +126,8 @@ def segment_everything(
     mask_nms_thresh : float
         Mask IoU above which the worse of two masks goes.
     **options
-        Options of :class:`AutomaticMaskGenerator`. `point_source` is the instance head unless
-        given, where the model has one.
+        Options of :class:`AutomaticMaskGenerator`. Where the model has an instance head, points
+        come from it, unless `point_source` says otherwise or a grid is described.
 
     Returns
     -------
@@ -248,8 +251,8 @@ def everything_generator(model: Sam, **options: Any) -> AutomaticMaskGenerator:
     model : Sam
         The model.
     **options
-        Options of :class:`AutomaticMaskGenerator`. `point_source` is the instance head unless
-        given, where the model has one.
+        Options of :class:`AutomaticMaskGenerator`. Where the model has an instance head, points
+        come from it, unless `point_source` says otherwise or a grid is described.
 
     Returns
     -------
@@ -260,7 +263,7 @@ def everything_generator(model: Sam, **options: Any) -> AutomaticMaskGenerator:
     ConfigError
         When an option is out of range or unknown.
     """
-    if model.instance_head is not None:
+    if model.instance_head is not None and not _GRID_OPTIONS & options.keys():
         options = {"point_source": "instance_head"} | options
     try:
         return AutomaticMaskGenerator(model, **options)
