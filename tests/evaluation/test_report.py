@@ -65,6 +65,7 @@ def test_clicks_until_the_object_is_found_are_counted(squares: np.ndarray) -> No
     truth = squares == np.array([1, 2])[:, None, None]
     scores = score_interactive(predictor, embedding, truth)
     assert np.allclose(scores.click, 6 / 11)
+    assert (scores.click_jitter < 1).all()
     assert scores.clicks_3.tolist() == scores.box.tolist() == [1.0, 1.0]
     assert scores.noc_85.tolist() == scores.noc_90.tolist() == [3.0, 3.0]
     never = score_interactive(_OraclePredictor(squares, 99), embedding, truth)

@@ -16,6 +16,9 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text('data = "images"\noutput = "../runs"\niterations = 7\n[sampling]\nnuclei = 2\n')
     config = load_config(path)
+    assert config.model == "compact"
+    path.write_text('data = "images"\noutput = "b"\nmodel = "a.safetensors"\n')
+    assert Path(load_config(path).model) == tmp_path / "a.safetensors"
     assert Path(config.data) == tmp_path / "images"
     assert config.iterations == 7
     assert config.sampling == {"nuclei": 2}

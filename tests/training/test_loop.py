@@ -202,3 +202,5 @@ def test_a_run_can_start_from_a_model_file(
     path = export_model(stopped.checkpoint, tmp_path / "compact.safetensors")
     start = build_start_model(str(path))
     assert start.digest == load_model(path, device="cpu").digest != ""
+    with pytest.raises(ConfigError, match="native resolution"):
+        build_start_model("vit_t")

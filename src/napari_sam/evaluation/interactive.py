@@ -31,6 +31,8 @@ class InteractiveScores:
         predicted IoU.
     click_best : ndarray
         The same, of three masks the best.
+    click_jitter : ndarray
+        The same as ``click``, from a pixel of the object drawn at random.
     clicks_3, clicks_5 : ndarray
         IoU after corrective clicks.
     box : ndarray
@@ -45,6 +47,7 @@ class InteractiveScores:
 
     click: FloatArray
     click_best: FloatArray
+    click_jitter: FloatArray
     clicks_3: FloatArray
     clicks_5: FloatArray
     box: FloatArray
@@ -100,6 +103,8 @@ def _score_some(
     three = _iou(first.masks, truth[:, None])
     chosen = first.predicted_iou.argmax(axis=1)
     click = three[everything, chosen]
+    jittered = predictor.predict(embedding, points_xy=_random_points(truth), point_labels=labels)
+    jitter = _iou(jittered.masks, truth[:, None])[everything, jittered.predicted_iou.argmax(axis=1)]
     box = predictor.predict(embedding, box_xyxy=boxes, multimask=False)
     both = predictor.predict(
         embedding, points_xy=points, point_labels=labels, box_xyxy=boxes, multimask=False
@@ -116,6 +121,7 @@ def _score_some(
     return (
         click,
         three.max(axis=1),
+        jitter,
         history[:, 2],
         history[:, 4],
         _iou(box.masks[:, 0], truth),
@@ -124,6 +130,13 @@ def _score_some(
         _number_of_clicks(history, 0.90),
         first.predicted_iou[everything, chosen].astype(float),
     )
+
+
+def _random_points(truth: MaskArray) -> FloatArray:
+    """Draw a pixel of each mask (N, H, W) as (N, 1, 2); the same for the same masks."""
+    rng = np.random.default_rng(0)
+    pixels = [np.argwhere(mask) for mask in truth]
+    return np.array([[rows[rng.integers(len(rows))][::-1]] for rows in pixels], dtype=float)
 
 
 def _correct(

@@ -25,7 +25,8 @@ class TrainConfig:
     output : str
         Folder for checkpoints, log and curves.
     model : str
-        Architecture to train, or a weights file to start from.
+        ``compact`` for random weights, or a file of its weights to start from. A relative path
+        starts at the configuration file.
     iterations : int
         Optimiser steps in all.
     crop_size : int
@@ -132,9 +133,10 @@ def load_config(path: Path) -> TrainConfig:
             rule="A configuration is a TOML file",
             cure="Start from configs/compact.toml",
         ) from error
-    for name in ("data", "output"):
-        if isinstance(values.get(name), str):
-            values[name] = str(Path(path).parent / values[name])
+    for name in ("data", "output", "model"):
+        value = values.get(name)
+        if isinstance(value, str) and (name != "model" or Path(value).suffix):
+            values[name] = str(Path(path).parent / value)
     return config_from_dict(values)
 
 
