@@ -14,6 +14,7 @@ from napari_sam.model.instance_head import InstanceHead
 from napari_sam.model.layers import ImageFeatures, MLPBlock
 from napari_sam.model.mask_decoder import MaskDecoder
 from napari_sam.model.prompt_encoder import MapPromptEncoder
+from napari_sam.model.prompt_mixing import PromptMixing
 from napari_sam.model.sam import InputSpec, Sam
 from napari_sam.model.transformer import TwoWayTransformer
 
@@ -168,7 +169,12 @@ def build_compact_sam(
     return Sam(
         image_encoder=CompactEncoder(widths, depths, embed_dim, skip_dims),
         prompt_encoder=MapPromptEncoder(embed_dim, fine_dim=skip_dims[1], frame_size=window),
-        mask_decoder=MaskDecoder(embed_dim, transformer, upscale_dims=(skip_dims[1], skip_dims[0])),
+        mask_decoder=MaskDecoder(
+            embed_dim,
+            transformer,
+            upscale_dims=(skip_dims[1], skip_dims[0]),
+            mixing=PromptMixing(embed_dim, embed_dim // 2),
+        ),
         instance_head=InstanceHead(embed_dim, skip_dims[1]),
         input_spec=InputSpec(
             size=window,

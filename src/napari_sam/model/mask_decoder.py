@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from napari_sam.model.layers import MLP, ImageFeatures, LayerNorm2d
 from napari_sam.model.prompt_encoder import PromptEmbeddings
+from napari_sam.model.prompt_mixing import PromptMixing
 from napari_sam.model.transformer import TwoWayTransformer
 
 __all__ = ["ALL_MASKS", "MULTIMASK", "SINGLE_MASK", "DecodedTokens", "MaskDecoder"]
@@ -55,6 +56,8 @@ class MaskDecoder(nn.Module):
     upscale_dims : tuple of int, optional
         Channels after the first and the second upscaling; ``transformer_dim`` divided by 4 and 8
         unless given, as in SAM.
+    mixing : PromptMixing, optional
+        Convolutions before the transformer; SAM has none.
     """
 
     def __init__(
@@ -65,10 +68,12 @@ class MaskDecoder(nn.Module):
         iou_head_depth: int = 3,
         iou_head_hidden_dim: int = 256,
         upscale_dims: tuple[int, int] | None = None,
+        mixing: PromptMixing | None = None,
     ) -> None:
         super().__init__()
         coarse, fine = upscale_dims or (transformer_dim // 4, transformer_dim // 8)
         self.transformer = transformer
+        self.mixing = mixing
         self.num_mask_tokens = num_multimask_outputs + 1
         self.iou_token = nn.Embedding(1, transformer_dim)
         self.mask_tokens = nn.Embedding(self.num_mask_tokens, transformer_dim)
@@ -117,9 +122,10 @@ class MaskDecoder(nn.Module):
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         count = len(prompts.sparse)
         tokens = torch.cat([output_tokens.expand(count, -1, -1), prompts.sparse], dim=1)
-        tokens, image_tokens = self.transformer(
-            features.embedding + prompts.dense, image_pe, tokens
-        )
+        image = features.embedding + prompts.dense  # (N, C, h, w)
+        if self.mixing is not None:
+            image = self.mixing(image)
+        tokens, image_tokens = self.transformer(image, image_pe, tokens)
         mask_tokens = tokens[:, 1 : 1 + self.num_mask_tokens][:, masks]
         predicted_iou = self.iou_prediction_head(tokens[:, 0])[:, masks]
         return DecodedTokens(mask_tokens, image_tokens, predicted_iou)
