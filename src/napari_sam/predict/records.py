@@ -177,7 +177,7 @@ class AutomaticOptions:
         if not spec.native_resolution:
             iou, stability = 0.88, 0.95
         elif self.point_source == "instance_head":
-            iou, stability = 0.3, 0.5
+            iou, stability = 0.5, 0.5
         else:
             iou, stability = 0.6, 0.8
         return (
