@@ -3,7 +3,8 @@
     python benchmarks/real_data.py DATA OUTPUT [--model compact] [--images 10] [--stacks 2]
 
 DATA holds an index.csv as `napari-sam evaluate` reads it. Of its stacks the first ones are taken,
-of its single images the validation split and what may only be evaluated on, evenly spaced.
+of its single images the validation split and what may only be evaluated on, one of each group in
+turn. Sets with one labelled object per image say little here and are left out.
 OUTPUT gets the labels as OME-Zarr, a picture of each (truth above, prediction below) and
 scores.csv.
 """
@@ -28,6 +29,11 @@ from napari_sam.tiling import percentile_contrast
 SHOWN_SLICES = 4
 
 
+def read(path: Path, axes: str | None) -> NDArray[np.generic]:
+    with closing(open_volume(path, axes)) as volume:
+        return volume.read(Region.whole(volume.shape))
+
+
 def choose(data: Path, n_images: int, n_stacks: int) -> list[PairEntry]:
     pairs = list_pairs(data)
     stacks = [pair for pair in pairs if pair.image_path.suffix == ".tif"][:n_stacks]
@@ -35,17 +41,14 @@ def choose(data: Path, n_images: int, n_stacks: int) -> list[PairEntry]:
     for pair in pairs:
         if pair.image_path.suffix != ".tif" and pair.split != "train":
             groups.setdefault(pair.group, []).append(pair)
-    images = []
-    for turn in range(n_images):  # one of each group, then a second of each ...
-        for members in groups.values():
-            index = (2 * turn + 1) * len(members) // (2 * n_images)
-            images.append(members[index])
+    images: list[PairEntry] = []
+    turn = 0
+    while len(images) < n_images and turn < max(map(len, groups.values())):
+        # one of each group, then a second of each, and so on
+        candidates = [members[turn] for members in groups.values() if turn < len(members)]
+        images += [pair for pair in candidates if read(pair.label_path, None).max() > 1]
+        turn += 1
     return images[:n_images] + stacks
-
-
-def read(path: Path, axes: str | None) -> NDArray[np.generic]:
-    with closing(open_volume(path, axes)) as volume:
-        return volume.read(Region.whole(volume.shape))
 
 
 def score(pair: PairEntry, output: Path, model: str) -> dict[str, object]:
