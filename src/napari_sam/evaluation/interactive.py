@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.evaluation.clicks import bounding_box_xyxy, corrective_click, deepest_point
+from napari_sam.evaluation.metrics import mask_iou
 from napari_sam.predict import ImageEmbedding, SamPredictor
 
 __all__ = ["InteractiveScores", "score_interactive"]
@@ -100,11 +101,13 @@ def _score_some(
     labels = np.ones((len(truth), 1), dtype=int)
 
     first = predictor.predict(embedding, points_xy=points, point_labels=labels)
-    three = _iou(first.masks, truth[:, None])
+    three = mask_iou(first.masks, truth[:, None])
     chosen = first.predicted_iou.argmax(axis=1)
     click = three[everything, chosen]
     jittered = predictor.predict(embedding, points_xy=_random_points(truth), point_labels=labels)
-    jitter = _iou(jittered.masks, truth[:, None])[everything, jittered.predicted_iou.argmax(axis=1)]
+    jitter = mask_iou(jittered.masks, truth[:, None])[
+        everything, jittered.predicted_iou.argmax(axis=1)
+    ]
     box = predictor.predict(embedding, box_xyxy=boxes, multimask=False)
     both = predictor.predict(
         embedding, points_xy=points, point_labels=labels, box_xyxy=boxes, multimask=False
@@ -124,8 +127,8 @@ def _score_some(
         jitter,
         history[:, 2],
         history[:, 4],
-        _iou(box.masks[:, 0], truth),
-        _iou(both.masks[:, 0], truth),
+        mask_iou(box.masks[:, 0], truth),
+        mask_iou(both.masks[:, 0], truth),
         _number_of_clicks(history, 0.85),
         _number_of_clicks(history, 0.90),
         first.predicted_iou[everything, chosen].astype(float),
@@ -150,7 +153,7 @@ def _correct(
 ) -> FloatArray:
     """IoU after each click, (N, max_clicks); an object that is done keeps its last IoU."""
     history = np.empty((len(truth), max_clicks))
-    history[:, 0] = _iou(masks, truth)
+    history[:, 0] = mask_iou(masks, truth)
     masks, logits = masks.copy(), logits.copy()
     labels = np.ones((len(truth), 1), dtype=int)
     for number in range(1, max_clicks):
@@ -176,7 +179,7 @@ def _correct(
             multimask=False,
         )
         masks[active], logits[active] = result.masks[:, 0], result.low_res_logits[:, 0]
-        history[active, number] = _iou(masks[active], truth[active])
+        history[active, number] = mask_iou(masks[active], truth[active])
     return history
 
 
@@ -184,11 +187,3 @@ def _number_of_clicks(history: FloatArray, wanted: float) -> FloatArray:
     reached = history >= wanted
     first = np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, CLICK_CAP)
     return first.astype(float)
-
-
-def _iou(masks: MaskArray, truth: MaskArray) -> FloatArray:
-    """IoU over the last two axes; the others broadcast."""
-    intersection = (masks & truth).sum(axis=(-2, -1))
-    union = (masks | truth).sum(axis=(-2, -1))
-    iou: FloatArray = intersection / np.maximum(union, 1)
-    return iou

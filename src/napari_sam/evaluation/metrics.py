@@ -46,10 +46,23 @@ class PanopticQuality:
     recognition_quality: float
 
 
-def mask_iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """Intersection over union of two masks of one shape; 1 if both are empty."""
-    union = np.count_nonzero(first | second)
-    return np.count_nonzero(first & second) / union if union else 1.0
+def mask_iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Intersection over union over the last two axes; the others broadcast.
+
+    Parameters
+    ----------
+    first, second : ndarray of bool
+        Masks (..., H, W).
+
+    Returns
+    -------
+    ndarray of float64
+        (...); 1 where both masks are empty.
+    """
+    intersection = (first & second).sum(axis=(-2, -1))
+    union = (first | second).sum(axis=(-2, -1))
+    iou: NDArray[np.float64] = np.where(union > 0, intersection / np.maximum(union, 1), 1.0)
+    return iou
 
 
 def label_iou_matrix(prediction: Labels, truth: Labels) -> NDArray[np.float64]:

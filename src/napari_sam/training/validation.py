@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from napari_sam.evaluation.clicks import bounding_box_xyxy, deepest_point
 from napari_sam.model.sam import Sam
 from napari_sam.training.augment import TrainingImage, take_crop
+from napari_sam.training.losses import iou_targets
 
 __all__ = ["GroupScores", "ValidationCrop", "draw_validation_crops", "validate"]
 
@@ -103,7 +104,6 @@ def _score_crop(model: Sam, crop: ValidationCrop) -> NDArray[np.float64]:
 
 
 def _iou(logits: Tensor, truth: Tensor) -> Tensor:
+    """IoU (N, M) of low-res logits (N, M, h, w) with true masks (N, S, S)."""
     size = (truth.shape[-2], truth.shape[-1])
-    masks = nn.functional.interpolate(logits, size=size, mode="bilinear") > 0
-    union = (masks | truth[:, None]).sum((2, 3))
-    return (masks & truth[:, None]).sum((2, 3)) / union.clamp(min=1)
+    return iou_targets(nn.functional.interpolate(logits, size=size, mode="bilinear"), truth.float())
