@@ -18,8 +18,8 @@ __all__ = ["assign_to_crops", "propose_points", "require_instance_head"]
 _MIN_CENTRE = 0.1
 """Height of the smoothed centre map from which a local maximum counts as an object.
 
-On a sample of its training images the bundled model's mean SA50 was about equal at 0.08 and 0.11, and
-fell from 0.15 to 0.35: a false point costs little, because its mask still has to pass the filters.
+On a sample of its training images the bundled model's mean SA50 was about equal at 0.08 and 0.11,
+and fell from 0.15 to 0.35: a false point costs little, as its mask still has to pass the filters.
 """
 
 _PEAK_REACH = 2
