@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint docs clean
+.PHONY: help demo test lint docs screenshots clean
 
 # Recipes run in make's own working directory, which `make -C` sets to this folder.
 VENV := .venv
@@ -18,6 +18,7 @@ help:
 	@echo 'make test   install into $(VENV), run all tests, also those that open a window'
 	@echo 'make lint   ruff, formatting, mypy and the import contracts'
 	@echo 'make docs   build the documentation into site/'
+	@echo 'make screenshots  take the pictures of the documentation anew'
 	@echo 'make clean  remove $(VENV) and what the other commands wrote'
 
 demo: $(VENV)/.installed-gui
@@ -34,6 +35,9 @@ lint: $(VENV)/.installed-gui,test,docs,distributed,dev
 
 docs: $(VENV)/.installed-gui,test,docs,distributed
 	$(VENV)/bin/mkdocs build --strict
+
+screenshots: $(VENV)/.installed-gui,test,docs,distributed
+	$(VENV_PYTHON) tools/make_screenshots.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) site napari-sam-demo

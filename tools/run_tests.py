@@ -22,7 +22,7 @@ SCREEN = "1600x1200x24"
 
 
 def main(arguments: Sequence[str]) -> int:
-    with _screen() as environment:
+    with screen() as environment:
         words = list(arguments)
         if environment is None:
             print(_NO_SCREEN, file=sys.stderr, flush=True)
@@ -48,7 +48,7 @@ _NO_SCREEN = (
 
 
 @contextmanager
-def _screen() -> Iterator[dict[str, str] | None]:
+def screen() -> Iterator[dict[str, str] | None]:
     """Yield the environment in which windows can be opened, or None where they cannot."""
     environment = dict(os.environ)
     if not sys.platform.startswith("linux"):

@@ -1,7 +1,8 @@
-"""The system libraries that a real Qt window on Linux needs, and Xvfb, the screen without a screen.
+"""The system libraries that a real Qt window on Linux needs, and the programs that tests use on it.
 
 The Qt wheels bring Qt itself but not what lies below it. On Debian and Ubuntu this installs what is
 missing, as root or through a sudo that asks for no password; elsewhere it says what is missing.
+The programs are Xvfb, the screen without a screen, and xdotool, which moves a real mouse on it.
 """
 
 from __future__ import annotations
@@ -32,25 +33,27 @@ _LIBRARIES = {
     "libxcb-render-util.so.0": "libxcb-render-util0",
     "libxcb-xinerama.so.0": "libxcb-xinerama0",
 }
+_PROGRAMS = {"Xvfb": "xvfb", "xdotool": "xdotool"}
 _SOFTWARE_OPENGL = "libgl1-mesa-dri"
 _DRIVER_FOLDERS = ("lib/*/dri", "lib64/dri", "lib/dri")
 
 
 def install_missing() -> bool:
-    """Make sure that the libraries are there.
+    """Make sure that the libraries and programs are there.
 
     Returns
     -------
     bool
-        Whether everything is there now. If not, a message on stderr says what to install.
+        Whether a window can be opened on a screen that is there: all libraries are, though perhaps
+        not the programs. If anything is missing, a message on stderr says what to install.
     """
-    packages = _missing_packages()
+    packages = _missing_libraries() + _missing_programs()
     if not packages:
         return True
     prefix = _privilege()
     if prefix is None or shutil.which("apt-get") is None:
         _explain(packages)
-        return False
+        return not _missing_libraries()
     print("Installing system libraries for the tests with windows:", *packages, flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for words in (["update", "-qq"], ["install", "-qq", "--no-install-recommends", *packages]):
@@ -61,11 +64,11 @@ def install_missing() -> bool:
         if done.returncode != 0:
             print(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}", file=sys.stderr)
             _explain(packages)
-            return False
-    return not _missing_packages()
+            break
+    return not _missing_libraries()
 
 
-def _missing_packages() -> list[str]:
+def _missing_libraries() -> list[str]:
     missing = [package for name, package in _LIBRARIES.items() if not _loads(name)]
     if not any(
         path.name.startswith(("swrast_dri", "libdril_dri", "kms_swrast_dri"))
@@ -73,9 +76,11 @@ def _missing_packages() -> list[str]:
         for path in Path("/usr").glob(f"{folder}/*.so")
     ):
         missing.append(_SOFTWARE_OPENGL)
-    if shutil.which("Xvfb") is None:
-        missing.append("xvfb")
     return missing
+
+
+def _missing_programs() -> list[str]:
+    return [package for name, package in _PROGRAMS.items() if shutil.which(name) is None]
 
 
 def _loads(library: str) -> bool:
@@ -98,10 +103,10 @@ def _privilege() -> list[str] | None:
 
 def _explain(packages: list[str]) -> None:
     print(
-        "The tests that open a window need system libraries that are not installed, and this "
-        "account may not install them.\n"
+        "The tests that open a window need system libraries or programs that are not installed, "
+        "and this account may not install them.\n"
         f"Debian, Ubuntu:  sudo apt-get install {' '.join(packages)}\n"
-        "Other systems:   the packages that bring Xvfb, Mesa's software OpenGL, "
+        "Other systems:   the packages that bring Xvfb, xdotool, Mesa's software OpenGL, "
         "libxkbcommon-x11 and the xcb-util libraries.",
         file=sys.stderr,
     )

@@ -1,3 +1,4 @@
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -8,10 +9,19 @@ import pytest
 import tifffile
 import zarr
 from PIL import Image
+from rich.progress import Progress
 from skimage.measure import label
 
 from napari_sam.cli import main
-from napari_sam.pipeline import FunctionSegmenter
+from napari_sam.cli.segment import _duration, _View
+from napari_sam.pipeline import (
+    PRESETS,
+    AutomaticOptions,
+    FunctionSegmenter,
+    Planned,
+    TileDone,
+    Working,
+)
 
 
 def threshold(tile):
@@ -28,6 +38,7 @@ def with_oracle(monkeypatch):
         return FunctionSegmenter(threshold, digest="threshold 1", window=48)
 
     monkeypatch.setattr("napari_sam.pipeline.segment.load_segmenter", load)
+    monkeypatch.setattr("napari_sam.pipeline.estimate.load_segmenter", load)
     return configs
 
 
@@ -77,6 +88,108 @@ def test_options_reach_the_configuration(picture, tmp_path, with_oracle):
     assert (tmp_path / "out.zarr" / ".zattrs").exists()
 
 
+def test_all_options_of_the_mask_generator_can_be_given(picture, tmp_path, with_oracle):
+    values = {
+        "points_per_side": 8,
+        "points_per_batch": 4,
+        "pred_iou_thresh": 0.5,
+        "stability_score_thresh": 0.6,
+        "stability_score_offset": 2.0,
+        "box_nms_thresh": 0.7,
+        "crop_n_layers": 2,
+        "crop_nms_thresh": 0.4,
+        "crop_overlap_ratio": 0.3,
+        "crop_n_points_downscale_factor": 3,
+        "min_mask_region_area": 30,
+        "point_source": "grid",
+    }
+    assert set(values) == {field.name for field in dataclasses.fields(AutomaticOptions)}
+    words = [
+        word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", value)
+    ]
+    assert napari_sam("segment", picture, tmp_path / "out.zarr", *words) == 0
+    assert with_oracle[0].automatic == AutomaticOptions(**values)
+
+
+def test_what_is_given_beside_a_preset_wins(picture, tmp_path, with_oracle):
+    words = ["--preset", "small-objects", "--points-per-side", 9]
+    assert napari_sam("segment", picture, tmp_path / "out.zarr", *words) == 0
+    preset = PRESETS["small-objects"].options
+    assert with_oracle[0].automatic == dataclasses.replace(preset, points_per_side=9)
+
+
+def test_contrast_limits_may_be_repeated(tmp_path, with_oracle, capsys):
+    data = np.zeros((2, 50, 60), np.uint16)
+    data[0, 10:20, 10:20], data[1, 30:40, 30:40] = 900, 90
+    tifffile.imwrite(tmp_path / "a.tif", data, imagej=True, metadata={"axes": "CYX"})
+    command = ["segment", tmp_path / "a.tif", tmp_path / "out.zarr", "--channel", 0]
+    one, two = ("--contrast-limits", 0, 1000), ("--contrast-limits", 5, 100)
+    assert napari_sam(*command, *one, *two) == 2
+    assert "2 pairs of contrast limits" in capsys.readouterr().err
+    assert napari_sam(*command, "--channel", 1, *one, *two) == 0
+    assert with_oracle[-1].limit_pairs == ((0.0, 1000.0), (5.0, 100.0))
+    assert "Contrast: 0 to 1000, 5 to 100" in capsys.readouterr().err
+    assert napari_sam(*command, *one, "--overwrite") == 0
+    assert with_oracle[-1].contrast_limits == (0.0, 1000.0)
+
+
+def test_a_dry_run_tells_the_cost_and_writes_nothing(picture, tmp_path, with_oracle, capsys):
+    command = ["segment", picture, tmp_path / "out.zarr", "--halo", 12, "--dry-run"]
+    assert napari_sam(*command) == 0
+    captured = capsys.readouterr()
+    shown = dict(line.split(maxsplit=1) for line in captured.out.splitlines())
+    assert (shown["slices"].strip(), shown["tiles"].strip()) == ("1", "20")
+    assert shown["time"].startswith("about ")
+    assert "kB for images" in shown["memory"]
+    assert shown["disk"].startswith("at most ")
+    assert "Nothing was written" in captured.err
+    assert [path.name for path in tmp_path.iterdir()] == ["cells.png"]
+
+
+def test_a_dry_run_refuses_what_the_run_would(picture, tmp_path, with_oracle, capsys):
+    target = tmp_path / "out.zarr"
+    assert napari_sam("segment", picture, target, "--halo", 12) == 0
+    before = sorted(tmp_path.rglob("*"))
+    assert napari_sam("segment", picture, target, "--dry-run") == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert napari_sam("segment", picture, target, "--dry-run", "--overwrite") == 0
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_dry_run_can_be_interrupted(picture, tmp_path, monkeypatch, capsys):
+    def interrupt(config):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("napari_sam.pipeline.estimate.load_segmenter", interrupt)
+    assert napari_sam("segment", picture, tmp_path / "out.zarr", "--dry-run") == 130
+    assert "Stopped. Nothing was written." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0001, "under 0.01 s"),
+        (0.123, "0.12 s"),
+        (42.4, "42 s"),
+        (61, "1 min 1 s"),
+        (7300, "2 h 1 min"),
+    ],
+)
+def test_times_are_written_as_people_say_them(seconds, text):
+    assert _duration(seconds) == text
+
+
+def test_the_bar_moves_within_a_tile():
+    progress = Progress(disable=True)
+    view = _View(progress)
+    view.show(Planned("ZYX", (2, 9, 9), 2, 3, (9, 9)))
+    completed = []
+    for event in (Working(1, 1, 0, 4), Working(1, 1, 3, 4), TileDone(1, 1, 5, 0.1)):
+        view.show(event)
+        completed.append(progress.tasks[0].completed)
+    assert completed == [4, 4.75, 5]
+
+
 def test_chosen_slices_are_shown_one_by_one(tmp_path, with_oracle, capsys):
     stack = np.zeros((6, 40, 40), dtype=np.float32)
     stack[:, 5:15, 5:15] = 1
@@ -100,6 +213,10 @@ def test_chosen_slices_are_shown_one_by_one(tmp_path, with_oracle, capsys):
         (["--channel", "4"], "Channel 4"),
         (["--axes", "ZYX"], "name 3 axes"),
         (["--halo", "0", "--tile", "20"], "--halo"),
+        (["--preset", "medium-objects"], "small-objects"),
+        (["--point-source", "magic"], "--point-source grid"),
+        (["--crop-n-layers", "9"], "--crop-n-layers"),
+        (["--dry-run", "--channel", "4"], "Channel 4"),
     ],
 )
 def test_wrong_options_are_one_message_and_nothing_is_written(
@@ -223,5 +340,9 @@ def test_help_is_complete_and_cheap():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    for option in ("--axes", "--slices", "--resume", "--overwrite", "--min-size"):
-        assert option in result.stdout
+    options = ["axes", "slices", "resume", "overwrite", "min-size", "dry-run", "contrast-limits"]
+    options += [field.name.replace("_", "-") for field in dataclasses.fields(AutomaticOptions)]
+    for option in options:
+        assert f"--{option}" in result.stdout
+    for preset in PRESETS:
+        assert preset in result.stdout

@@ -5,6 +5,7 @@ import zarr
 from napari_sam.core.errors import InputError
 from napari_sam.core.region import Region
 from napari_sam.io import open_volume
+from napari_sam.io.ome_zarr import read_multiscale
 
 DATA = np.arange(2 * 4 * 6 * 8, dtype=np.uint16).reshape(2, 4, 6, 8)
 AXES = [
@@ -129,3 +130,40 @@ def test_a_damaged_chunk_is_refused_when_read(tmp_path):
     volume = open_volume(tmp_path / "a.zarr")
     with pytest.raises(InputError, match="cannot be read"):
         volume.read(Region.whole(volume.shape))
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_metadata_are_read_without_pixels(tmp_path, version):
+    attributes = multiscale(version)
+    entry = attributes.get("ome", attributes)["multiscales"][0]
+    entry["datasets"][0]["coordinateTransformations"].append(
+        {"type": "translation", "translation": [0.0, 1.0, 2.0, 3.0]}
+    )
+    entry["coordinateTransformations"] = [
+        {"type": "scale", "scale": [1.0, 1.0, 10.0, 10.0]},
+        {"type": "translation", "translation": [0.0, 0.0, 0.5, 0.0]},
+    ]
+    write_image(tmp_path / "a.zarr", version, attributes)
+    found = read_multiscale(tmp_path / "a.zarr")
+    assert found.names == ("c", "z", "y", "x")
+    assert found.types == ("channel", "space", "space", "space")
+    assert found.units == (None, "micrometer", "micrometer", "micrometer")
+    assert found.scale == (1.0, 2.0, 5.0, 5.0)
+    assert found.translate == (0.0, 1.0, 20.5, 30.0)
+    assert (found.name, found.ngff_version, found.state) == ("image", version, None)
+    assert [level.shape for level in found.levels] == [(2, 4, 6, 8), (2, 4, 3, 4)]
+
+
+def test_an_image_without_a_name_has_that_of_its_directory(tmp_path):
+    attributes = multiscale("0.4")
+    attributes["multiscales"][0]["name"] = "/"
+    write_image(tmp_path / "cells.ome.zarr", "0.4", attributes)
+    assert read_multiscale(tmp_path / "cells.ome.zarr").name == "cells"
+
+
+def test_axes_that_are_not_those_of_the_arrays_are_refused(tmp_path):
+    attributes = multiscale("0.4")
+    attributes["multiscales"][0]["axes"].pop(0)
+    write_image(tmp_path / "a.zarr", "0.4", attributes)
+    with pytest.raises(InputError, match="its axes"):
+        read_multiscale(tmp_path / "a.zarr")

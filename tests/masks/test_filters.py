@@ -40,6 +40,18 @@ def test_box_nms_is_greedy(items: list[tuple[tuple[int, ...], int]], threshold: 
     assert nms(boxes, scores, threshold).tolist() == brute_force_nms(iou, scores, threshold)
 
 
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.9, 1.0])
+def test_box_nms_is_greedy_for_more_boxes_than_are_compared_at_once(threshold: float) -> None:
+    rng = np.random.default_rng(0)
+    corners = rng.integers(0, 60, (400, 2))
+    boxes = np.concatenate([corners, corners + rng.integers(1, 20, (400, 2))], axis=1)
+    scores = rng.integers(0, 50, 400).astype(np.float32)
+    iou = box_iou(boxes, boxes).astype(np.float64)
+    kept = nms(boxes, scores, threshold).tolist()
+    assert kept == brute_force_nms(iou, scores, threshold)
+    assert (len(kept) > 64) == (threshold > 0)
+
+
 @given(
     arrays(bool, st.tuples(st.integers(1, 8), st.just(4), st.just(4))),
     st.floats(0, 1),

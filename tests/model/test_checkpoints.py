@@ -6,6 +6,8 @@ import hashlib
 import io
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -69,6 +71,28 @@ def test_a_loaded_model_computes_as_the_saved_one(compact: Sam, tmp_path: Path) 
     with torch.inference_mode():
         expected = compact.encode(pixels).embedding
         assert torch.equal(loaded.encode(pixels).embedding, expected)
+
+
+def test_a_loaded_model_decodes_as_the_saved_one(compact: Sam, tmp_path: Path) -> None:
+    path = _save(compact.state_dict(), tmp_path / "mine.pt")
+    loaded = load_model(str(path), device="cpu")
+    assert _is_channels_last(loaded)
+    assert not _is_channels_last(compact)
+    pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255
+    points = (torch.tensor([[[20.0, 30.0]]]), torch.tensor([[1]]))
+    compact.eval()
+    with torch.inference_mode():
+        features = compact.encode(pixels)
+        expected = compact.decode(features, points=points, multimask=True)
+        found = loaded.decode(features, points=points, multimask=True)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
+
+
+def _is_channels_last(sam: Sam) -> bool:
+    weights = [*sam.mask_decoder.parameters(), *sam.prompt_encoder.parameters()]
+    maps = [weight for weight in weights if weight.ndim == 4]
+    return all(weight.is_contiguous(memory_format=torch.channels_last) for weight in maps)
 
 
 def test_half_precision_safetensors_become_float32(state: State, tmp_path: Path) -> None:
@@ -280,3 +304,17 @@ def test_reading_keeps_whole_numbers(tmp_path: Path) -> None:
     state = read_state_dict(_save(content, tmp_path / "mixed.pt"))
     assert state["a"].dtype == torch.int64
     assert state["b"].dtype == torch.float32
+
+
+def test_building_a_model_imports_no_compiler() -> None:
+    code = (
+        "import sys, torch\n"
+        "from napari_sam.model import build_sam, checkpoints\n"
+        "from napari_sam.model.registry import ARCHITECTURES\n"
+        "checkpoints.load_model('compact', 'cpu')\n"
+        "for architecture in ARCHITECTURES:\n"
+        "    with torch.device('meta'), checkpoints._NoRandomNumbers():\n"
+        "        build_sam(architecture)\n"
+        "sys.exit('torch._dynamo' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from napari_sam.core.errors import ConfigError
-from napari_sam.pipeline import AutomaticOptions, SegmentConfig, SliceRange, parse_slices
+from napari_sam.pipeline import SegmentConfig, SliceRange, parse_slices
 from napari_sam.pipeline.config import chosen_channels
 
 
@@ -38,6 +38,10 @@ def test_unreadable_slices_are_refused(text):
         ({"halo": -1}, "--halo"),
         ({"min_size": 0}, "--min-size"),
         ({"contrast_limits": (5.0, 5.0)}, "--contrast-limits"),
+        ({"contrast_limits": ((0.0, 5.0), (7.0, 2.0))}, "--contrast-limits"),
+        ({"contrast_limits": (0.0, float("inf"))}, "--contrast-limits"),
+        ({"contrast_limits": (1.0, 2.0, 3.0)}, "--contrast-limits"),
+        ({"contrast_limits": ()}, "--contrast-limits"),
         ({"contrast_limits": (0.0, 5.0), "contrast_percentiles": (1.0, 99.0)}, "only one"),
         ({"contrast_percentiles": (99.0, 1.0)}, "99.8"),
         ({"overwrite": True, "resume": True}, "only one"),
@@ -51,22 +55,14 @@ def test_impossible_options_are_refused(options, cure):
     assert cure in caught.value.cure
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"points_per_side": 0},
-        {"pred_iou_thresh": 1.5},
-        {"stability_score_thresh": -0.1},
-        {"box_nms_thresh": 2.0},
-    ],
-)
-def test_impossible_mask_options_are_refused(options):
-    with pytest.raises(ConfigError, match=next(iter(options))):
-        AutomaticOptions(**options)
-
-
-def test_only_given_mask_options_are_passed_on():
-    assert AutomaticOptions(points_per_side=8).given() == {"points_per_side": 8}
+def test_contrast_limits_are_one_pair_or_one_for_each_channel():
+    assert SegmentConfig().limit_pairs == ()
+    assert SegmentConfig(contrast_limits=(0, 5)).limit_pairs == ((0.0, 5.0),)
+    several = SegmentConfig(contrast_limits=[[0, 5], [2, 9]])
+    assert several.limit_pairs == several.contrast_limits == ((0.0, 5.0), (2.0, 9.0))
+    one = SegmentConfig(contrast_limits=((0, 5),))
+    assert one == SegmentConfig(contrast_limits=(0.0, 5.0))
+    assert one.fingerprint() == SegmentConfig(contrast_limits=(0.0, 5.0)).fingerprint()
 
 
 def test_the_fingerprint_leaves_out_what_does_not_change_the_labels():

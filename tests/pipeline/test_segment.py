@@ -1,5 +1,7 @@
 import dataclasses
 import errno
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from PIL import Image
 from skimage.measure import label
 
 from napari_sam.core.errors import ConfigError, InputError, OutputError
+from napari_sam.io import ArrayVolume, open_volume
 from napari_sam.pipeline import (
     ContrastMeasured,
     Finished,
@@ -23,6 +26,7 @@ from napari_sam.pipeline import (
     TileDone,
     TileObjects,
     Warned,
+    Working,
     segment_volume,
 )
 
@@ -412,3 +416,153 @@ def test_small_objects_are_dropped(stack, tmp_path):
     events = run(stack[0], tmp_path / "a.zarr", with_axes(min_size=114))
     assert events[-1].n_objects == 0
     assert isinstance(events[-1], Finished)
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        (((0.0, 2000.0), (100.0, 300.0)), ((0.0, 100.0), (2000.0, 300.0))),
+        ((0.0, 2000.0), ((0.0,), (2000.0,))),
+        (((0.0, 2000.0),), ((0.0,), (2000.0,))),
+    ],
+)
+def test_each_channel_has_contrast_limits_of_its_own(tmp_path, limits, expected):
+    data = np.stack([np.full((60, 60), 1000 if c == 2 else 200, np.uint16) for c in range(3)])
+    data[:, 5:9, 5:9] = 0
+    volume = ArrayVolume(Path("cells"), [data], "CYX")
+    seen = []
+
+    def watch(tile):
+        seen.append(tile)
+        return np.zeros(tile.shape[:2], dtype=np.int32)
+
+    config = dataclasses.replace(SMALL, channels=(2, 0), tile=100, contrast_limits=limits)
+    events = run(volume, tmp_path / "a.zarr", config, FunctionSegmenter(watch, digest="watch"))
+    assert of(ContrastMeasured, events) == [ContrastMeasured(*expected)]
+    second = 128 if len(expected[0]) == 2 else 26
+    assert seen[0][30, 30].tolist() == [128, second, 128]  # two channels: magenta and green
+
+
+@pytest.mark.parametrize("channels", [(0,), (0, 1, 2)])
+def test_contrast_limits_that_do_not_fit_the_channels_are_refused(tmp_path, channels):
+    volume = ArrayVolume(Path("cells"), [np.ones((3, 60, 60), np.uint16)], "CYX")
+    config = dataclasses.replace(SMALL, channels=channels, contrast_limits=((0, 5), (0, 9)))
+    with pytest.raises(ConfigError, match=f"for {len(channels)} channel"):
+        run(volume, tmp_path / "a.zarr", config)
+    assert list(tmp_path.iterdir()) == []
+
+
+def volume_of(planes, **options):
+    return ArrayVolume(Path("a layer, no file"), [planes], "ZYX", **options)
+
+
+def test_an_open_volume_is_segmented_like_its_file_and_stays_open(stack, tmp_path):
+    run(stack[0], tmp_path / "file.zarr", with_axes())
+    closed = []
+    planes = tifffile.imread(stack[0])
+    volume = volume_of(planes, scale={"Z": 2.0, "X": 0.5}, close=lambda: closed.append(1))
+    target = tmp_path / "array.zarr"
+    run(volume, target, SMALL)
+    np.testing.assert_array_equal(level(target), level(tmp_path / "file.zarr"))
+    assert closed == []
+    ome = zarr.open_group(target, mode="r").attrs["ome"]
+    transforms = ome["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+    assert transforms == [{"type": "scale", "scale": [2.0, 1.0, 0.5]}]
+
+
+def test_only_an_image_on_disk_is_named_as_the_source(stack, tmp_path):
+    run(volume_of(tifffile.imread(stack[0]), is_ngff=True), tmp_path / "a.zarr", SMALL)
+    assert "source" not in zarr.open_group(tmp_path / "a.zarr").attrs["ome"]["image-label"]
+    run(tmp_path / "a.zarr", tmp_path / "b.zarr", SMALL)
+    run(open_volume(tmp_path / "a.zarr"), tmp_path / "c.zarr", SMALL)
+    for name in ("b.zarr", "c.zarr"):
+        image_label = zarr.open_group(tmp_path / name).attrs["ome"]["image-label"]
+        assert image_label["source"] == {"image": "../a.zarr"}
+
+
+def test_an_open_volume_is_resumed_with_equal_pixels_only(stack, tmp_path):
+    run(stack[0], tmp_path / "whole.zarr", with_axes())
+    planes = tifffile.imread(stack[0])
+    target = tmp_path / "a.zarr"
+    with pytest.raises(KeyboardInterrupt):
+        run(volume_of(planes), target, SMALL, Failing(12, KeyboardInterrupt()))
+    resume = dataclasses.replace(SMALL, resume=True)
+    with pytest.raises(OutputError, match=r"source\.sample"):
+        run(volume_of(planes + 1), target, resume)
+    with pytest.raises(OutputError, match=r"source\.shape"):
+        run(volume_of(planes[:2]), target, resume)
+    renamed = ArrayVolume(Path("the layer has another name now"), [planes.copy()], "ZYX")
+    run(renamed, target, resume)
+    np.testing.assert_array_equal(level(target), level(tmp_path / "whole.zarr"))
+
+
+def test_axes_are_not_given_twice(stack, tmp_path):
+    with pytest.raises(ConfigError, match="open volume"):
+        run(volume_of(tifffile.imread(stack[0])), tmp_path / "a.zarr", with_axes())
+
+
+def test_output_in_an_open_volume_is_refused(tmp_path):
+    zarr.create_array(tmp_path / "a.zarr", data=np.ones((20, 30), np.uint8))
+    with pytest.raises(OutputError, match="another name"):
+        run(open_volume(tmp_path / "a.zarr"), tmp_path / "a.zarr" / "labels", SMALL)
+
+
+class Stepping(Failing):
+    """Segments like the oracle, in five steps of which it remembers how many it took."""
+
+    def __init__(self):
+        super().__init__(-1, None)
+        self.n_steps = 0
+
+    def steps(self, tile):
+        for done in range(5):
+            yield Working(0, 0, done, 4)  # whatever has `done` and `total`
+            self.n_steps += 1
+        return self(tile)
+
+
+def test_steps_within_a_tile_are_events_and_change_nothing(stack, tmp_path):
+    run(stack[0], tmp_path / "plain.zarr", with_axes())
+    config = with_axes(slices=SliceRange(1, 3))
+    events = run(stack[0], tmp_path / "steps.zarr", config, Stepping())
+    np.testing.assert_array_equal(
+        level(tmp_path / "steps.zarr")[1:] > 0, level(tmp_path / "plain.zarr")[1:] > 0
+    )
+    steps = of(Working, events)
+    assert steps[5:11] == [Working(0, 1, i, 4) for i in range(5)] + [Working(0, 2, 0, 4)]
+    assert len(steps) == 5 * (len(of(TileDone, events)) - 1)  # one tile is even
+    assert steps[-1].slice_number == 1
+
+
+@pytest.mark.parametrize("n_slices", [0, 2])
+def test_closing_within_a_tile_stops_there_and_is_resumed_to_the_same_labels(
+    stack, tmp_path, n_slices
+):
+    run(stack[0], tmp_path / "whole.zarr", with_axes())
+    target, segmenter = tmp_path / "a.zarr", Stepping()
+    events = segment_volume(stack[0], target, with_axes(), segmenter)
+    n_seen = 0
+    for event in events:
+        n_seen += isinstance(event, Working)
+        if event == Working(n_slices, 4, 2, 4):
+            break
+    events.close()
+    assert segmenter.n_steps == n_seen - 1  # the step that was announced last was not taken
+    if n_slices == 0:
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["stack.tif", "whole.zarr"]
+        return
+    events = run(stack[0], target, with_axes(resume=True), Stepping())
+    assert of(Resumed, events) == [Resumed(n_slices)]
+    np.testing.assert_array_equal(level(target), level(tmp_path / "whole.zarr"))
+
+
+def test_time_spent_paused_is_not_counted_as_work(stack, tmp_path):
+    config = with_axes(tile=400, slices=SliceRange(0, 1))
+    waited = 0.0
+    for event in segment_volume(stack[0], tmp_path / "a.zarr", config, Stepping()):
+        if isinstance(event, Working):
+            begun = time.monotonic()
+            time.sleep(0.2)
+            waited += time.monotonic() - begun
+        if isinstance(event, TileDone):
+            assert event.seconds < waited

@@ -1,10 +1,19 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from napari_sam.core.errors import ConfigError, DeviceError, NapariSamError, OutOfMemoryError
-from napari_sam.pipeline import AutomaticOptions, FunctionSegmenter, SegmentConfig
-from napari_sam.pipeline.segmenters import ModelSegmenter, load_segmenter
+from napari_sam.core.steps import result_of
+from napari_sam.pipeline import (
+    AutomaticOptions,
+    FunctionSegmenter,
+    ModelSegmenter,
+    SegmentConfig,
+    SteppingSegmenter,
+)
+from napari_sam.pipeline.segmenters import load_segmenter, segmentation_steps
 from tiny_models import tiny_sam
 
 LOOSE = AutomaticOptions(points_per_side=4, pred_iou_thresh=0.0, stability_score_thresh=0.0)
@@ -67,3 +76,43 @@ def test_a_function_is_a_segmenter(tile):
     segmenter = FunctionSegmenter(lambda pixels: (pixels[..., 0] > 100) * 1, digest="bright")
     labels, scores = segmenter(tile)
     assert labels.max() == len(scores) == 1
+
+
+def test_a_model_works_on_a_tile_in_steps(tile):
+    segmenter = ModelSegmenter(tiny_sam("vit"), dataclasses.replace(LOOSE, points_per_batch=4))
+    assert isinstance(segmenter, SteppingSegmenter)
+    progress = [(step.done, step.total) for step in segmenter.steps(tile)]
+    assert progress == [(i, 4) for i in range(5)]
+    objects = result_of(segmentation_steps(segmenter, tile))
+    np.testing.assert_array_equal(objects.labels, segmenter(tile).labels)
+    np.testing.assert_array_equal(objects.scores, segmenter(tile).scores)
+
+
+def test_closing_the_steps_of_a_tile_stops_the_model(tile, monkeypatch):
+    model = tiny_sam("vit")
+    batches = []
+    decode = model.decode_above
+
+    def counting(*args, **kwargs):
+        batches.append(1)
+        return decode(*args, **kwargs)
+
+    monkeypatch.setattr(model, "decode_above", counting)
+    segmenter = ModelSegmenter(model, dataclasses.replace(LOOSE, points_per_batch=4))
+    steps = segmentation_steps(segmenter, tile)
+    next(steps)
+    next(steps)
+    steps.close()
+    assert len(batches) == 1
+
+
+def test_a_segmenter_without_steps_works_in_one_go(tile):
+    segmenter = FunctionSegmenter(lambda pixels: (pixels[..., 0] > 100) * 1, digest="bright")
+    assert not isinstance(segmenter, SteppingSegmenter)
+    assert list(segmentation_steps(segmenter, tile)) == []
+    assert result_of(segmentation_steps(segmenter, tile)).labels.max() == 1
+
+
+def test_options_that_do_not_fit_the_model_are_refused_at_once():
+    with pytest.raises(ConfigError, match="instance head"):
+        ModelSegmenter(tiny_sam("vit"), AutomaticOptions(point_source="instance_head"))

@@ -185,6 +185,37 @@ def test_steps_tell_progress_and_can_be_stopped(compact: Sam) -> None:
     assert not torch.is_inference_mode_enabled()
 
 
+def test_a_large_image_can_be_stopped_between_the_windows_of_its_encoder(
+    compact: Sam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = []
+    encode = compact.encode
+
+    def counting(pixels: Any) -> Any:
+        encoded.append(1)
+        return encode(pixels)
+
+    monkeypatch.setattr(compact, "encode", counting)
+    generator = AutomaticMaskGenerator(compact, **LOOSE, points_per_batch=4)
+    running = generator.generate_steps(image_of((300, 100)))
+    assert next(running) == (0, 0, 0)
+    running.close()
+    assert len(encoded) == 1
+    steps = list(generator.generate_steps(image_of((300, 100))))
+    n_windows = len(encoded) - 1
+    assert n_windows > 2
+    assert [step.total for step in steps[:n_windows]] == [0] * (n_windows - 1) + [steps[-1].total]
+    assert [step.done for step in steps[n_windows - 1 :]] == list(range(steps[-1].total + 1))
+
+
+def test_crops_that_are_encoded_by_themselves_give_control_back() -> None:
+    generator = AutomaticMaskGenerator(tiny_sam("vit"), **LOOSE, crop_n_layers=1)
+    steps = list(generator.generate_steps(image_of((60, 80))))
+    done = [step.done for step in steps]
+    assert done == sorted(done)
+    assert len(done) == 1 + steps[-1].total + 4
+
+
 def test_thresholds_are_the_models_own_unless_given(compact: Sam) -> None:
     official = AutomaticMaskGenerator(tiny_sam("vit"))
     assert official.options.thresholds(official.sam.input_spec) == (0.88, 0.95)

@@ -14,6 +14,7 @@ from napari_sam.predict import (
     records_to_labels,
     segment_everything,
     segment_everything_objects,
+    segment_everything_steps,
 )
 from tiny_models import tiny_sam
 
@@ -121,6 +122,24 @@ def test_images_become_label_images(encoder: str) -> None:
 def test_the_instance_head_prompts_where_a_model_has_one() -> None:
     image = np.random.default_rng(0).integers(0, 256, (90, 140), dtype=np.uint8)
     assert segment_everything(image, tiny_sam("compact")).shape == (90, 140)
+
+
+def test_steps_give_control_back_and_end_in_the_same_labels() -> None:
+    sam = tiny_sam("vit")
+    options = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "max_area_fraction": 1.0}
+    options |= {"points_per_side": 4, "points_per_batch": 4}
+    image = np.random.default_rng(0).integers(0, 256, (90, 140), dtype=np.uint8)
+    steps = segment_everything_steps(image, sam, **options)
+    progress = []
+    while True:
+        try:
+            progress.append(next(steps))
+        except StopIteration as finished:
+            labels = finished.value.labels
+            break
+    assert [(step.done, step.total) for step in progress] == [(i, 4) for i in range(5)]
+    np.testing.assert_array_equal(labels, segment_everything(image, sam, **options))
+    assert labels.max() > 0
 
 
 def test_unknown_options_are_refused() -> None:

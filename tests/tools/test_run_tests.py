@@ -30,7 +30,7 @@ def without_screen(monkeypatch: pytest.MonkeyPatch) -> None:
     def none() -> Iterator[None]:
         yield None
 
-    monkeypatch.setattr(run_tests, "_screen", none)
+    monkeypatch.setattr(run_tests, "screen", none)
 
 
 def test_without_a_screen_window_tests_are_left_out_loudly(
@@ -60,28 +60,61 @@ def test_the_screen_is_a_working_x_server_that_ends_with_the_tests() -> None:
     assert not os.path.exists(socket)
 
 
+def missing(
+    monkeypatch: pytest.MonkeyPatch, libraries: list[list[str]], programs: list[str]
+) -> None:
+    """Let libraries be missing as listed, look for look, and programs always."""
+    answers = iter(libraries)
+    monkeypatch.setattr(system_libraries, "_missing_libraries", lambda: next(answers))
+    monkeypatch.setattr(system_libraries, "_missing_programs", lambda: programs)
+
+
 def test_what_is_missing_is_installed_as_root(
     monkeypatch: pytest.MonkeyPatch, commands: list[list[str]]
 ) -> None:
-    answers = iter([["libegl1", "xvfb"], []])
-    monkeypatch.setattr(system_libraries, "_missing_packages", lambda: next(answers))
+    missing(monkeypatch, [["libegl1"], []], ["xvfb", "xdotool"])
     monkeypatch.setattr(system_libraries, "_privilege", list)
     monkeypatch.setattr(system_libraries.shutil, "which", lambda name: f"/usr/bin/{name}")
     assert system_libraries.install_missing()
     assert [command[0] for command in commands] == ["apt-get", "apt-get"]
-    assert commands[1][-2:] == ["libegl1", "xvfb"]
+    assert commands[1][-3:] == ["libegl1", "xvfb", "xdotool"]
 
 
+@pytest.mark.parametrize(("libraries", "can_open"), [(["libegl1"], False), ([], True)])
 def test_what_may_not_be_installed_is_named_with_the_command(
-    monkeypatch: pytest.MonkeyPatch, commands: list[list[str]], capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch,
+    commands: list[list[str]],
+    capsys: pytest.CaptureFixture[str],
+    libraries: list[str],
+    can_open: bool,
 ) -> None:
-    monkeypatch.setattr(system_libraries, "_missing_packages", lambda: ["libegl1", "xvfb"])
+    missing(monkeypatch, [libraries, libraries], ["xdotool"])
     monkeypatch.setattr(system_libraries, "_privilege", lambda: None)
-    assert not system_libraries.install_missing()
+    assert system_libraries.install_missing() is can_open
     assert commands == []
-    assert "sudo apt-get install libegl1 xvfb" in capsys.readouterr().err
+    expected = " ".join(["sudo apt-get install", *libraries, "xdotool"])
+    assert expected in capsys.readouterr().err
+
+
+def test_a_failing_installation_is_told_with_its_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing(monkeypatch, [["libegl1"], ["libegl1"]], [])
+    monkeypatch.setattr(system_libraries, "_privilege", list)
+    monkeypatch.setattr(system_libraries.shutil, "which", lambda name: f"/usr/bin/{name}")
+    failed = SimpleNamespace(returncode=100, stdout="", stderr="no network")
+    monkeypatch.setattr(subprocess, "run", lambda *_words, **_options: failed)
+    assert not system_libraries.install_missing()
+    told = capsys.readouterr().err
+    assert "no network" in told
+    assert "sudo apt-get install libegl1" in told
 
 
 def test_a_missing_library_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(system_libraries._LIBRARIES, "libabsent.so.99", "libabsent99")
-    assert "libabsent99" in system_libraries._missing_packages()
+    assert "libabsent99" in system_libraries._missing_libraries()
+
+
+def test_a_missing_program_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(system_libraries._PROGRAMS, "absent-program", "absent")
+    assert "absent" in system_libraries._missing_programs()

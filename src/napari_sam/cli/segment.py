@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from napari_sam.pipeline import Event, Planned, SegmentConfig
+    from napari_sam.pipeline import AutomaticOptions, CostEstimate, Event, Planned, SegmentConfig
 
 __all__ = ["segment"]
 
@@ -38,14 +38,48 @@ EXIT_INTERRUPTED = 130
     "--halo", type=int, default=64, show_default=True, help="Margin in pixels read around a tile."
 )
 @click.option(
+    "--preset",
+    metavar="NAME",
+    help="Options for a kind of image: automatic, grid, small-objects or large-objects. What else "
+    "is given wins.",
+)
+@click.option(
+    "--point-source",
+    metavar="grid|instance_head",
+    help="Where prompts come from. Unless given, the compact model proposes points itself, and "
+    "other models use a grid.",
+)
+@click.option(
     "--points-per-side",
     type=int,
-    help="Prompt with a grid of so many points along each side of a window. Unless given, the "
-    "compact model proposes the points itself, and other models use 32.",
+    help="Prompt with a grid of so many points along each side of a window [default: 32].",
 )
+@click.option("--points-per-batch", type=int, help="Points in one call of the mask decoder.")
 @click.option("--pred-iou-thresh", type=float, help="Smallest predicted IoU of a mask, 0 to 1.")
 @click.option("--stability-score-thresh", type=float, help="Smallest stability of a mask, 0 to 1.")
-@click.option("--box-nms-thresh", type=float, help="Box IoU that makes two masks duplicates.")
+@click.option(
+    "--stability-score-offset", type=float, help="Shift of the threshold for it [default: 1]."
+)
+@click.option(
+    "--box-nms-thresh", type=float, help="Box IoU that makes two masks duplicates [default: 0.7]."
+)
+@click.option(
+    "--crop-n-layers", type=int, help="Layers of smaller crops, for small objects [default: 0]."
+)
+@click.option(
+    "--crop-nms-thresh", type=float, help="As --box-nms-thresh, across crops [default: 0.7]."
+)
+@click.option("--crop-overlap-ratio", type=float, help="Overlap of crops [default: 0.34].")
+@click.option(
+    "--crop-n-points-downscale-factor",
+    type=int,
+    help="Division of the points per side from layer to layer [default: 1].",
+)
+@click.option(
+    "--min-mask-region-area",
+    type=int,
+    help="Remove holes and islands of a mask with fewer pixels [default: 0].",
+)
 @click.option(
     "--min-size", type=int, default=16, show_default=True, help="Smallest object in pixels."
 )
@@ -55,7 +89,10 @@ EXIT_INTERRUPTED = 130
     help="Percentiles of the volume that become black and white [default: 1 99.8].",
 )
 @click.option(
-    "--contrast-limits", type=(float, float), help="Intensities that become black and white."
+    "--contrast-limits",
+    type=(float, float),
+    multiple=True,
+    help="Intensities that become black and white; once, or once for each --channel.",
 )
 @click.option(
     "--ngff-version",
@@ -66,6 +103,9 @@ EXIT_INTERRUPTED = 130
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--resume", is_flag=True, help="Go on with an unfinished output.")
+@click.option(
+    "--dry-run", is_flag=True, help="Time one tile, print what the run will cost, and stop."
+)
 @click.pass_context
 def segment(ctx: click.Context, /, source: Path, target: Path, **options: Any) -> None:
     """Segment every object of INPUT into the OME-Zarr label image OUTPUT.
@@ -73,32 +113,42 @@ def segment(ctx: click.Context, /, source: Path, target: Path, **options: Any) -
     INPUT is a TIFF, OME-TIFF, ImageJ stack, OME-Zarr, Zarr array, PNG or JPEG, in 2D or with z, t,
     channels or RGB. OUTPUT opens in napari and any other OME-Zarr reader.
     """
+    is_dry_run = options.pop("dry_run")
     config = _config(options)
     try:
-        _run(source, target, config)
+        if is_dry_run:
+            _show_cost(source, target, config)
+        else:
+            _run(source, target, config)
     except KeyboardInterrupt:
-        _say_what_is_kept(target)
+        if is_dry_run:
+            click.echo("Stopped. Nothing was written.", err=True)
+        else:
+            _say_what_is_kept(target)
         ctx.exit(EXIT_INTERRUPTED)
 
 
 def _config(options: dict[str, Any]) -> SegmentConfig:
-    from napari_sam.pipeline import AutomaticOptions, SegmentConfig, SliceRange, parse_slices
+    from napari_sam.pipeline import SegmentConfig, SliceRange, parse_slices
 
-    automatic = AutomaticOptions(
-        **{
-            name: options.pop(name)
-            for name in (
-                "points_per_side",
-                "pred_iou_thresh",
-                "stability_score_thresh",
-                "box_nms_thresh",
-            )
-        }
-    )
     for name in ("slices", "times"):
         text = options.pop(name)
         options[name] = SliceRange() if text is None else parse_slices(text)
+    automatic = _automatic_options(options)
+    options["contrast_limits"] = options["contrast_limits"] or None
     return SegmentConfig(automatic=automatic, **options)
+
+
+def _automatic_options(options: dict[str, Any]) -> AutomaticOptions:
+    """Take out the options of the mask generator: those of the preset, unless given."""
+    from dataclasses import fields, replace
+
+    from napari_sam.pipeline import AutomaticOptions, find_preset
+
+    preset = options.pop("preset")
+    given = {field.name: options.pop(field.name) for field in fields(AutomaticOptions)}
+    base = AutomaticOptions() if preset is None else find_preset(preset).options
+    return replace(base, **{name: value for name, value in given.items() if value is not None})
 
 
 def _run(source: Path, target: Path, config: SegmentConfig) -> None:
@@ -111,6 +161,52 @@ def _run(source: Path, target: Path, config: SegmentConfig) -> None:
         view = _View(progress)
         for event in events:
             view.show(event)
+
+
+def _show_cost(source: Path, target: Path, config: SegmentConfig) -> None:
+    from contextlib import closing
+
+    from napari_sam.io import open_volume
+    from napari_sam.io.label_writer import check_target
+    from napari_sam.pipeline import estimate_cost
+
+    check_target(target, overwrite=config.overwrite, resume=config.resume)
+    with closing(open_volume(source, config.axes)) as volume:
+        click.echo("Timing one tile ...", err=True)
+        cost = estimate_cost(volume, config)
+    _print_table(cost)
+    click.echo("Nothing was written.", err=True)
+
+
+def _print_table(cost: CostEstimate) -> None:
+    from rich.console import Console
+    from rich.filesize import decimal
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for what, value in (
+        ("slices", str(cost.n_slices)),
+        ("tiles", str(cost.n_tiles)),
+        ("one tile", f"{_duration(cost.seconds_per_tile)}, as measured"),
+        ("time", f"about {_duration(cost.seconds)}"),
+        ("memory", f"{decimal(cost.memory_bytes)} for images and labels; the model comes on top"),
+        ("disk", f"at most {decimal(cost.disk_bytes)}"),
+    ):
+        table.add_row(what, value)
+    Console(soft_wrap=True, highlight=False).print(table)
+
+
+def _duration(seconds: float) -> str:
+    """Write a time as people say it: in two units at most."""
+    if seconds < 0.01:
+        return "under 0.01 s"
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 @contextmanager
@@ -161,6 +257,8 @@ class _View:
                 self._print(f"Contrast: {spans}")
             case pipeline.Resumed(n_slices=n_slices):
                 self._print(f"Going on after {n_slices} finished slices")
+            case pipeline.Working(slice_number=number, index=index, done=done, total=total):
+                self._advance(number * self._n_tiles + index + done / max(total, 1))
             case pipeline.TileDone(slice_number=number, index=index):
                 self._advance(number * self._n_tiles + index + 1)
             case pipeline.SliceDone(slice_number=number, position=position, n_objects=n_objects):
@@ -186,7 +284,7 @@ class _View:
             "Segmenting", total=plan.n_slices * plan.n_tiles_per_slice
         )
 
-    def _advance(self, completed: int) -> None:
+    def _advance(self, completed: float) -> None:
         if self._task is not None:
             self._progress.update(self._task, completed=completed)
 

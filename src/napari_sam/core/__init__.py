@@ -1,3 +1,6 @@
-"""Values that all stages share: errors, axes and regions. Standard library and numpy only."""
+"""Values that all stages share: errors, axes, regions, planes and prompts.
 
-__all__ = ["axes", "errors", "region"]
+Standard library and numpy only.
+"""
+
+__all__ = ["axes", "errors", "plane", "prompt_shapes", "prompts", "region", "steps"]

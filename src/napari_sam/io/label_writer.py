@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import numpy as np
 import zarr
 from numpy.typing import NDArray
 
@@ -26,6 +25,8 @@ NgffVersion = Literal["0.4", "0.5"]
 
 COARSEST = 256
 """The pyramid ends when a level's rows and columns both fit into this many pixels."""
+MAX_LEVELS = 32
+EXISTS_CURE = "Choose another name, or use `--resume` to go on or `--overwrite` to replace it"
 AXIS_TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
 STATE_KEY = "napari_sam"
 STORE_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
@@ -38,7 +39,7 @@ class LabelLayout:
     Parameters
     ----------
     axes : str
-        Letters of TZYX in this order, ending in YX.
+        Letters of TCZYX in this order, ending in YX.
     shape : tuple of int
         Length along each axis.
     scale : tuple of float
@@ -49,6 +50,14 @@ class LabelLayout:
         Rows and columns of a chunk, in pixels; one chunk is one slice thick.
     ngff_version : str
         ``"0.5"`` on Zarr 3, or ``"0.4"`` on Zarr 2.
+    translate : tuple of float, optional
+        Position of the first pixel along each axis, in `units`; the origin when not given.
+    names : tuple of str, optional
+        Name of each axis; by default its letter in lower case.
+    dtype : str
+        Type of the ids: ``"uint32"``, or ``"uint64"`` where those do not suffice.
+    max_levels : int
+        The pyramid has no more levels than this.
 
     Raises
     ------
@@ -62,6 +71,10 @@ class LabelLayout:
     units: tuple[str | None, ...]
     chunk: int = 512
     ngff_version: NgffVersion = "0.5"
+    translate: tuple[float, ...] | None = None
+    names: tuple[str, ...] | None = None
+    dtype: str = "uint32"
+    max_levels: int = MAX_LEVELS
 
     def __post_init__(self) -> None:
         if self.ngff_version not in ("0.4", "0.5") or self.chunk < 1:
@@ -75,10 +88,19 @@ class LabelLayout:
     def level_shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shape of each pyramid level; only rows and columns shrink."""
         shapes = [self.shape]
-        while max(shapes[-1][-2:]) > COARSEST and min(shapes[-1][-2:]) > 1:
+        while (
+            len(shapes) < self.max_levels
+            and max(shapes[-1][-2:]) > COARSEST
+            and min(shapes[-1][-2:]) > 1
+        ):
             rows, columns = shapes[-1][-2:]
             shapes.append((*self.shape[:-2], -(-rows // 2), -(-columns // 2)))
         return tuple(shapes)
+
+    @property
+    def axis_names(self) -> tuple[str, ...]:
+        """Name of each axis as it stands in the metadata."""
+        return self.names or tuple(self.axes.lower())
 
     def attributes(self, name: str, source_image: str | None) -> dict[str, Any]:
         """Build the NGFF metadata.
@@ -111,14 +133,17 @@ class LabelLayout:
         return {"ome": ome}
 
     def _axis(self, i: int) -> dict[str, str]:
-        axis = {"name": self.axes[i].lower(), "type": AXIS_TYPES[self.axes[i]]}
+        axis = {"name": self.axis_names[i], "type": AXIS_TYPES[self.axes[i]]}
         unit = self.units[i]
         return axis | ({"unit": unit} if unit else {})
 
     def _dataset(self, level: int) -> dict[str, Any]:
         factors = [1] * (len(self.axes) - 2) + [2**level] * 2
         scale = [size * factor for size, factor in zip(self.scale, factors, strict=True)]
-        transforms = [{"type": "scale", "scale": scale}]
+        transforms: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
+        if self.translate is not None and any(self.translate):
+            # Level by level the same: pixel 0 of all levels stands at the same place.
+            transforms.append({"type": "translation", "translation": list(self.translate)})
         return {"path": str(level), "coordinateTransformations": transforms}
 
 
@@ -143,7 +168,12 @@ class LabelWriter:
 
     @classmethod
     def create(
-        cls, path: Path, layout: LabelLayout, *, source_image: str | None = None
+        cls,
+        path: Path,
+        layout: LabelLayout,
+        *,
+        source_image: str | None = None,
+        name: str | None = None,
     ) -> LabelWriter:
         """Create an empty store that is marked unfinished.
 
@@ -154,6 +184,8 @@ class LabelWriter:
         layout : LabelLayout
         source_image : str, optional
             Path of the OME-Zarr image that the labels belong to, relative to `path`.
+        name : str, optional
+            Name of the label image; by default that of the directory up to its first dot.
 
         Returns
         -------
@@ -170,7 +202,8 @@ class LabelWriter:
             group = zarr.open_group(path, mode="w-", zarr_format=zarr_format)
             for level, shape in enumerate(layout.level_shapes):
                 _create_level(group, str(level), shape, layout)
-            attributes = layout.attributes(path.name.split(".")[0] or "labels", source_image)
+            name = name or path.name.split(".")[0] or "labels"
+            attributes = layout.attributes(name, source_image)
             group.attrs.update({**attributes, STATE_KEY: {"state": "unfinished"}})
         return cls(path, group)
 
@@ -218,7 +251,7 @@ class LabelWriter:
         OutputError
             When the disk is full or the store cannot be written.
         """
-        plane = labels.astype(np.uint32)
+        plane = labels.astype(self._levels[0].dtype)
         with output_errors(self.path):
             for array in self._levels:
                 array[index] = plane
@@ -236,7 +269,9 @@ class LabelWriter:
             self._group.attrs[STATE_KEY] = {"state": "finished"}
 
 
-def check_target(path: Path, *, overwrite: bool, resume: bool) -> None:
+def check_target(
+    path: Path, *, overwrite: bool, resume: bool = False, cure: str = EXISTS_CURE
+) -> None:
     """Refuse a target before anything is computed.
 
     Parameters
@@ -247,6 +282,8 @@ def check_target(path: Path, *, overwrite: bool, resume: bool) -> None:
         Whether an existing store may be replaced.
     resume : bool
         Whether an unfinished store is to be completed.
+    cure : str
+        What the user can do where something is there already.
 
     Raises
     ------
@@ -263,7 +300,7 @@ def check_target(path: Path, *, overwrite: bool, resume: bool) -> None:
         raise OutputError(
             f"The output {path} already exists",
             rule="Existing results are never replaced unasked",
-            cure="Choose another name, or use `--resume` to go on or `--overwrite` to replace it",
+            cure=cure,
         )
     if not any((path / name).exists() for name in STORE_FILES):
         raise OutputError(
@@ -342,11 +379,11 @@ def _create_level(
     group.create_array(
         name,
         shape=shape,
-        dtype="uint32",
+        dtype=layout.dtype,
         chunks=(*(1,) * (len(shape) - 2), rows, columns),
         fill_value=0,
         chunk_key_encoding={"name": "v2" if is_v2 else "default", "separator": "/"},
-        dimension_names=None if is_v2 else list(layout.axes.lower()),
+        dimension_names=None if is_v2 else list(layout.axis_names),
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import zarr
 
@@ -11,7 +12,7 @@ from napari_sam.core.axes import CANONICAL_AXES
 from napari_sam.core.errors import InputError
 from napari_sam.io.volume import ArrayVolume, LazyArray, Volume, resolve_axes, unreadable
 
-__all__ = ["open_zarr"]
+__all__ = ["Multiscale", "open_zarr", "read_multiscale"]
 
 UNNAMED_AXES = "TCZYX"
 """The axes of OME-Zarr 0.1 and 0.2, which did not write them down."""
@@ -47,42 +48,141 @@ def open_zarr(path: Path, axes: str | None = None) -> Volume:
         raise unreadable(path, error) from error
 
 
-def _open_multiscale(path: Path, group: zarr.Group, axes: str | None) -> Volume:
-    attributes = cast(dict[str, Any], group.attrs.asdict())
-    attributes = attributes.get("ome", attributes)
-    multiscales = attributes.get("multiscales")
-    if not multiscales:
+@dataclass(frozen=True)
+class Multiscale:
+    """An OME-Zarr image or image-label as its metadata describe it; no pixels are read.
+
+    Parameters
+    ----------
+    path : Path
+        Its directory.
+    levels : tuple of zarr.Array
+        The full resolution first.
+    names : tuple of str
+        Name of each axis, as written.
+    types : tuple of str
+        ``"time"``, ``"channel"``, ``"space"``, or an empty text, for each axis.
+    units : tuple of (str or None)
+        Unit of each axis as NGFF spells it.
+    scale, translate : tuple of float
+        Pixel size, and position of the first pixel, along each axis of the full resolution.
+    ngff_version : str
+    attributes : dict
+        The NGFF attributes, without the ``ome`` around them.
+    state : str, optional
+        ``"finished"`` or ``"unfinished"`` for labels that napari_sam wrote.
+    """
+
+    path: Path
+    levels: tuple[zarr.Array[Any], ...]
+    names: tuple[str, ...]
+    types: tuple[str, ...]
+    units: tuple[str | None, ...]
+    scale: tuple[float, ...]
+    translate: tuple[float, ...]
+    ngff_version: str
+    attributes: dict[str, Any]
+    state: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the image; that of its directory where the metadata give none."""
+        stated = self.attributes["multiscales"][0].get("name")
+        # Some programs write the path within the store, which is "/" at its root.
+        is_name = isinstance(stated, str) and stated.strip("/ ")
+        return stated if is_name else self.path.name.split(".")[0]
+
+
+def read_multiscale(path: Path, mode: Literal["r", "r+"] = "r") -> Multiscale:
+    """Read the metadata of an OME-Zarr image or image-label.
+
+    Parameters
+    ----------
+    path : Path
+        Its directory.
+    mode : str
+        Whether its arrays may be written.
+
+    Returns
+    -------
+    Multiscale
+
+    Raises
+    ------
+    InputError
+        When there is none, or its metadata are damaged.
+    """
+    try:
+        # Consolidated metadata would not know of labels that were added later.
+        group = zarr.open_group(path, mode=mode, use_consolidated=False)
+        multiscale = _read_multiscale(path, group)
+        if {level.ndim for level in multiscale.levels} != {len(multiscale.names)}:
+            raise ValueError(f"its axes {multiscale.names} are not those of its arrays")
+        return multiscale
+    except Exception as error:  # zarr raises KeyError, ValueError, TypeError ... on bad metadata
+        raise unreadable(path, error) from error
+
+
+def _read_multiscale(path: Path, group: zarr.Group) -> Multiscale:
+    root = cast(dict[str, Any], group.attrs.asdict())
+    attributes = root.get("ome", root)
+    if not attributes.get("multiscales"):
         raise _no_image(path, group)
-    multiscale = multiscales[0]
-    arrays = [group[dataset["path"]] for dataset in multiscale["datasets"]]
+    multiscale = attributes["multiscales"][0]
+    levels = tuple(
+        cast("zarr.Array[Any]", group[dataset["path"]]) for dataset in multiscale["datasets"]
+    )
     stated = multiscale.get("axes", [{"name": letter} for letter in UNNAMED_AXES])
-    entries = [{"name": entry} if isinstance(entry, str) else entry for entry in stated]
-    hint = _as_hint([entry["name"] for entry in entries])
-    letters = resolve_axes(cast("zarr.Array[Any]", arrays[0]).shape, axes, hint)
-    factors = _scale(multiscale, len(letters))
-    units = {
-        letter: entry["unit"]
-        for letter, entry in zip(letters, entries, strict=False)
-        if entry.get("unit")
-    }
+    axes = [{"name": entry} if isinstance(entry, str) else entry for entry in stated]
+    names = tuple(str(axis["name"]) for axis in axes)
+    kinds = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
+    scale, translate = _calibration(multiscale, levels[0].ndim)
+    older = "0.4" if group.metadata.zarr_format == 2 else "0.5"
+    state = root.get("napari_sam")
+    return Multiscale(
+        path,
+        levels,
+        names,
+        tuple(str(axis.get("type") or kinds.get(axis["name"].lower(), "")) for axis in axes),
+        tuple(axis.get("unit") for axis in axes),
+        tuple(scale),
+        tuple(translate),
+        str(attributes.get("version") or multiscale.get("version") or older),
+        attributes,
+        state.get("state") if isinstance(state, dict) else None,
+    )
+
+
+def _open_multiscale(path: Path, group: zarr.Group, axes: str | None) -> Volume:
+    multiscale = _read_multiscale(path, group)
+    hint = _as_hint(list(multiscale.names))
+    letters = resolve_axes(multiscale.levels[0].shape, axes, hint)
+    units = zip(letters, multiscale.units, strict=False)
     return ArrayVolume(
         path,
-        [cast(LazyArray, array) for array in arrays],
+        [cast(LazyArray, array) for array in multiscale.levels],
         letters,
-        scale=dict(zip(letters, factors, strict=True)),
-        units=units,
+        scale=dict(zip(letters, multiscale.scale, strict=True)),
+        units={letter: unit for letter, unit in units if unit},
         is_ngff=True,
     )
 
 
-def _scale(multiscale: dict[str, Any], n_axes: int) -> list[float]:
-    """Multiply the scale of the full resolution by the scale of the whole image."""
-    factors = [1.0] * n_axes
+def _calibration(multiscale: dict[str, Any], n_axes: int) -> tuple[list[float], list[float]]:
+    """Apply the transforms of the full resolution, then those of the whole image."""
+    scale, translate = [1.0] * n_axes, [0.0] * n_axes
     for owner in (multiscale["datasets"][0], multiscale):
         for transform in owner.get("coordinateTransformations", []):
-            if transform.get("type") == "scale" and len(transform.get("scale", [])) == n_axes:
-                factors = [a * float(b) for a, b in zip(factors, transform["scale"], strict=True)]
-    return factors
+            kind = transform.get("type")
+            values = transform.get(kind, []) if kind in ("scale", "translation") else []
+            if len(values) != n_axes:
+                continue
+            if kind == "scale":
+                scale = [a * float(b) for a, b in zip(scale, values, strict=True)]
+                translate = [a * float(b) for a, b in zip(translate, values, strict=True)]
+            else:
+                translate = [a + float(b) for a, b in zip(translate, values, strict=True)]
+    return scale, translate
 
 
 def _array_axes(array: zarr.Array[Any]) -> str:

@@ -26,6 +26,9 @@ CROP_EDGE_TOLERANCE = 20.0
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=np.int8)
 
+_NMS_BLOCK = 64
+"""Boxes that are compared with all others at once."""
+
 
 def nms(
     boxes_xyxy: NDArray[np.floating | np.integer],
@@ -52,11 +55,17 @@ def nms(
     remaining = np.argsort(-np.asarray(scores), kind="stable")
     kept: list[int] = []
     while remaining.size:
-        best, remaining = remaining[0], remaining[1:]
-        kept.append(int(best))
+        block = remaining[:_NMS_BLOCK]
         # in double precision, so that the threshold itself is not rounded
-        overlaps = box_iou(boxes[best][None], boxes[remaining])[0].astype(np.float64)
-        remaining = remaining[overlaps <= iou_threshold]
+        overlaps = box_iou(boxes[block], boxes[remaining]).astype(np.float64)
+        rivals = overlaps > iou_threshold
+        alive = np.ones(len(remaining), dtype=np.bool_)
+        for row in range(len(block)):
+            if alive[row]:
+                kept.append(int(block[row]))
+                alive &= ~rivals[row]
+        alive[: len(block)] = False
+        remaining = remaining[alive]
     return np.array(kept, dtype=np.int64)
 
 
@@ -156,8 +165,8 @@ def remove_small_regions_packed(
 ) -> tuple[PackedMask, bool]:
     """Fill the small holes of a packed mask, then remove its small islands.
 
-    Gives what :func:`remove_small_regions` gives on the whole frame, but looks at the whole frame
-    only where the mask reaches its border.
+    Gives what :func:`remove_small_regions` gives on the whole frame, but looks only at the mask's
+    rectangle and one pixel around it, as what lies beyond is background.
 
     Parameters
     ----------
@@ -173,33 +182,65 @@ def remove_small_regions_packed(
         The input itself when nothing changed.
     changed : bool
     """
-    rows, cols = mask.slices
-    inner = (
-        mask.area > 0
-        and min(rows.start, cols.start) > 0
-        and rows.stop < shape_yx[0]
-        and cols.stop < shape_yx[1]
-        # the background around the mask is one region, and must not count as a hole
-        and shape_yx[0] * shape_yx[1] - mask.shape_yx[0] * mask.shape_yx[1] >= min_area
-    )
-    if inner:  # one pixel of background around it stands for the rest of the frame
-        pixels, origin = np.pad(mask.crop(), 1), (rows.start - 1, cols.start - 1)
-        pixels, filled = _fill_inner_holes(pixels, min_area)
-    else:
+    pixels, origin = _with_rim(mask, shape_yx)
+    filled = _fill_inner_holes(pixels, _outside(mask, shape_yx), min_area)
+    if filled is None:
         pixels, origin = mask.to_array(shape_yx), (0, 0)
-        pixels, filled = remove_small_regions(pixels, min_area, "holes")
-    pixels, trimmed = remove_small_regions(pixels, min_area, "islands")
-    if not (filled or trimmed):
+        filled = remove_small_regions(pixels, min_area, "holes")
+    pixels, was_filled = filled
+    pixels, was_trimmed = remove_small_regions(pixels, min_area, "islands")
+    if not (was_filled or was_trimmed):
         return mask, False
     return PackedMask.from_array(pixels, origin), True
 
 
-def _fill_inner_holes(framed: NDArray[np.bool_], min_area: int) -> tuple[NDArray[np.bool_], bool]:
-    """Fill small holes, the background region that holds the first corner apart."""
-    regions, n_regions = ndimage.label(~framed, _EIGHT_NEIGHBOURS)
-    small = np.bincount(regions.ravel(), minlength=n_regions + 1) < min_area
-    small[0] = small[regions[0, 0]] = False
-    return (framed | small[regions], True) if small.any() else (framed, False)
+def _with_rim(
+    mask: PackedMask, shape_yx: tuple[int, int]
+) -> tuple[NDArray[np.bool_], tuple[int, int]]:
+    """Add one pixel of background around a mask, where the frame has it; and return its origin."""
+    rows, cols = mask.slices
+    before = int(rows.start > 0), int(cols.start > 0)
+    after = int(rows.stop < shape_yx[0]), int(cols.stop < shape_yx[1])
+    pixels = np.pad(mask.crop(), tuple(zip(before, after, strict=True)))
+    return pixels, (rows.start - before[0], cols.start - before[1])
+
+
+def _outside(mask: PackedMask, shape_yx: tuple[int, int]) -> list[tuple[tuple[int, int], int]]:
+    """List the connected parts of the frame beyond the rim: a pixel of their rim, and the area.
+
+    The rim connects them all, unless the mask reaches from one border to the opposite one.
+    """
+    rows, cols = mask.slices
+    n_rows, n_cols = shape_yx
+    top, left = rows.start > 0, cols.start > 0
+    bottom, right = rows.stop < n_rows, cols.stop < n_cols
+    above, below = max(rows.start - 1, 0), max(n_rows - rows.stop - 1, 0)
+    before, after = max(cols.start - 1, 0), max(n_cols - cols.stop - 1, 0)
+    if (top or bottom) and (left or right):
+        inside = (n_rows - above - below) * (n_cols - before - after)
+        return [((0 if top else -1, 0), n_rows * n_cols - inside)]
+    parts = (
+        (top, (0, 0), above * n_cols),
+        (bottom, (-1, 0), below * n_cols),
+        (left, (0, 0), before * n_rows),
+        (right, (0, -1), after * n_rows),
+    )
+    return [(corner, area) for has_rim, corner, area in parts if has_rim]
+
+
+def _fill_inner_holes(
+    pixels: NDArray[np.bool_], outside: list[tuple[tuple[int, int], int]], min_area: int
+) -> tuple[NDArray[np.bool_], bool] | None:
+    """Fill the small holes of a mask with its rim; None where one goes on beyond the rim."""
+    regions, n_regions = ndimage.label(~pixels, _EIGHT_NEIGHBOURS)
+    sizes = np.bincount(regions.ravel(), minlength=n_regions + 1)
+    for corner, area in outside:
+        sizes[regions[corner]] += area
+    small = sizes < min_area
+    small[0] = False  # not a region: the mask itself
+    if any(small[regions[corner]] for corner, _ in outside):
+        return None
+    return (pixels | small[regions], True) if small.any() else (pixels, False)
 
 
 def _iou(a: PackedMask, b: PackedMask) -> float:

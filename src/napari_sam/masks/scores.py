@@ -120,7 +120,8 @@ def box_iou(
     a = np.asarray(boxes_a, dtype=np.float32)[:, None]
     b = np.asarray(boxes_b, dtype=np.float32)[None]
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    intersections: NDArray[np.float32] = np.prod(np.maximum(sides, 0), axis=-1)
+    np.maximum(sides, 0, out=sides)
+    intersections: NDArray[np.float32] = sides[..., 0] * sides[..., 1]
     unions = _box_area(a) + _box_area(b) - intersections
     iou = np.zeros_like(intersections)
     np.divide(intersections, unions, out=iou, where=unions > 0)

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from napari_sam.core.errors import CheckpointError
 from napari_sam.model.builders import build_sam
-from napari_sam.model.devices import is_out_of_memory, resolve_device, translate_torch_errors
+from napari_sam.model.devices import (
+    is_out_of_memory,
+    map_format,
+    resolve_device,
+    translate_torch_errors,
+)
 from napari_sam.model.registry import MODELS, ModelEntry, find_model
 from napari_sam.model.sam import Sam
 from napari_sam.model.store import model_path, verify_file
@@ -65,6 +72,8 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "auto") ->
         state = read_state_dict(path)
         architecture = entry.architecture if entry else detect_architecture(state)
         sam = build_from_state(architecture, state, source=str(path)).to(target).eval()
+        for part in (sam.prompt_encoder, sam.mask_decoder):
+            part.to(memory_format=map_format(target))  # type: ignore[call-overload]
     sam.name = entry.name if entry else path.stem
     sam.digest = digest
     return sam
@@ -152,7 +161,7 @@ def build_from_state(architecture: str, state: StateDict, *, source: str) -> Sam
     CheckpointError
         Weights are missing, or too many, or of another shape.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), _NoRandomNumbers():
         skeleton = build_sam(architecture)
     _check_keys(architecture, skeleton.state_dict(), state, source)
     _check_shapes(architecture, skeleton.state_dict(), state, source)
@@ -165,6 +174,26 @@ def build_from_state(architecture: str, state: StateDict, *, source: str) -> Sam
         skeleton.instance_head,
         skeleton.input_spec,
     )
+
+
+class _NoRandomNumbers(TorchFunctionMode):
+    """Leave out the random weights of a skeleton, whose tensors hold no numbers anyway.
+
+    For such functions on the meta device, torch imports its compiler. That takes a second, and it
+    ends the process where another copy of LLVM is loaded, as Mesa's OpenGL does in a viewer.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (torch.nn.init.normal_, Tensor.normal_):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def _locate(name_or_path: str | Path) -> tuple[ModelEntry | None, Path]:

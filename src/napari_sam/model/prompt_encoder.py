@@ -44,11 +44,9 @@ class PositionEmbeddingRandom(nn.Module):
 
     positional_encoding_gaussian_matrix: Tensor
 
-    def __init__(self, num_pos_feats: int = 64, scale: float = 1.0) -> None:
+    def __init__(self, num_pos_feats: int = 64) -> None:
         super().__init__()
-        self.register_buffer(
-            "positional_encoding_gaussian_matrix", scale * torch.randn(2, num_pos_feats)
-        )
+        self.register_buffer("positional_encoding_gaussian_matrix", torch.randn(2, num_pos_feats))
 
     def encode(self, coords_xy: Tensor) -> Tensor:
         """Encode coordinates (..., 2), (x, y) with 0 to 1 across the frame, as (..., C)."""

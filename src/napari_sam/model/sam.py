@@ -218,25 +218,33 @@ class Sam(nn.Module):
         masks = MULTIMASK if multimask else SINGLE_MASK
         decoded = decoder.decode_tokens(features, image_pe, prompts, masks)
         passed = decoded.predicted_iou > min_predicted_iou  # (N, M)
-        kept = passed.any(dim=1)
-        logits = decoder.draw_masks(
-            _select_features(features, kept),
-            type(prompts)(*(None if part is None else _select(part, kept) for part in prompts)),
-            type(decoded)(*(part[kept] for part in decoded)),
-            masks,
-        )  # (kept, M, hl, wl)
+        logits = [features.embedding.new_empty((0, 4 * h, 4 * w))]
+        # One by one: the rounding of a batch depends on its size, and so a mask would depend on
+        # which others passed. The work lies in convolutions, which a batch hardly speeds up.
+        for index in passed.any(dim=1).nonzero().flatten().tolist():
+            drawn = decoder.draw_masks(
+                _select_features(features, index),
+                type(prompts)(
+                    *(None if part is None else _select(part, index) for part in prompts)
+                ),
+                type(decoded)(*(part[index : index + 1] for part in decoded)),
+                masks,
+            )  # (1, M, hl, wl)
+            logits.append(drawn[0, passed[index]])
         prompt_index, mask_index = passed.nonzero(as_tuple=True)
         return DecodedMasks(
-            logits[passed[kept]], decoded.predicted_iou[passed], prompt_index, mask_index
+            torch.cat(logits), decoded.predicted_iou[passed], prompt_index, mask_index
         )
 
 
-def _select(part: Tensor, kept: Tensor) -> Tensor:
-    return part if len(part) == 1 and len(kept) != 1 else part[kept]
+def _select(part: Tensor, index: int) -> Tensor:
+    """One prompt's part, or the part that all prompts share."""
+    return part if len(part) == 1 else part[index : index + 1]
 
 
-def _select_features(features: ImageFeatures, kept: Tensor) -> ImageFeatures:
-    """Features of the kept prompts, where each prompt has its own."""
+def _select_features(features: ImageFeatures, index: int) -> ImageFeatures:
+    """Features of one prompt, where each prompt has its own."""
     if len(features.embedding) == 1:
         return features
-    return ImageFeatures(features.embedding[kept], tuple(skip[kept] for skip in features.skips))
+    skips = tuple(skip[index : index + 1] for skip in features.skips)
+    return ImageFeatures(features.embedding[index : index + 1], skips)

@@ -1,6 +1,21 @@
-"""Runs over whole volumes: the order of the stages, and events on the way. No GUI, no model."""
+"""The order of the stages: runs over whole volumes with events on the way, interactive sessions.
 
-from napari_sam.pipeline.config import AutomaticOptions, SegmentConfig, SliceRange, parse_slices
+No GUI, no model; importing this package loads no torch.
+"""
+
+from typing import TYPE_CHECKING
+
+from napari_sam.pipeline.candidates import (
+    THRESHOLD_RANGE,
+    CandidateMask,
+    MaskPatch,
+    ObjectCandidates,
+    PredictionRequest,
+    Preference,
+)
+from napari_sam.pipeline.commit import OverwriteRule
+from napari_sam.pipeline.config import SegmentConfig, SliceRange, parse_slices
+from napari_sam.pipeline.estimate import CostEstimate, estimate_cost, estimate_steps
 from napari_sam.pipeline.events import (
     ContrastMeasured,
     Event,
@@ -10,25 +25,80 @@ from napari_sam.pipeline.events import (
     SliceDone,
     TileDone,
     Warned,
+    Working,
 )
+from napari_sam.pipeline.everything import PlaneCandidates, segment_plane
+from napari_sam.pipeline.label_change import LabelChange, change_labels
+from napari_sam.pipeline.label_target import LabelTarget
+from napari_sam.pipeline.objects import ObjectRecord, ObjectTable
+from napari_sam.pipeline.options import PRESETS, AutomaticOptions, Preset, find_preset
+from napari_sam.pipeline.plane_image import ArrayPlaneImage, PlaneImage
 from napari_sam.pipeline.segment import segment_volume
-from napari_sam.pipeline.segmenters import FunctionSegmenter, TileObjects, TileSegmenter
+from napari_sam.pipeline.segmenters import (
+    FunctionSegmenter,
+    ModelSegmenter,
+    SteppingSegmenter,
+    TileObjects,
+    TileSegmenter,
+    TileStep,
+)
+from napari_sam.pipeline.session import Session
+
+if TYPE_CHECKING:
+    from napari_sam.pipeline.interactive import EmbedProgress, InteractivePredictor
 
 __all__ = [
+    "PRESETS",
+    "THRESHOLD_RANGE",
+    "ArrayPlaneImage",
     "AutomaticOptions",
+    "CandidateMask",
     "ContrastMeasured",
+    "CostEstimate",
+    "EmbedProgress",
     "Event",
     "Finished",
     "FunctionSegmenter",
+    "InteractivePredictor",
+    "LabelChange",
+    "LabelTarget",
+    "MaskPatch",
+    "ModelSegmenter",
+    "ObjectCandidates",
+    "ObjectRecord",
+    "ObjectTable",
+    "OverwriteRule",
+    "PlaneCandidates",
+    "PlaneImage",
     "Planned",
+    "PredictionRequest",
+    "Preference",
+    "Preset",
     "Resumed",
     "SegmentConfig",
+    "Session",
     "SliceDone",
     "SliceRange",
+    "SteppingSegmenter",
     "TileDone",
     "TileObjects",
     "TileSegmenter",
+    "TileStep",
     "Warned",
+    "Working",
+    "change_labels",
+    "estimate_cost",
+    "estimate_steps",
+    "find_preset",
     "parse_slices",
+    "segment_plane",
     "segment_volume",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name in ("EmbedProgress", "InteractivePredictor"):
+        from napari_sam.pipeline import interactive  # it loads torch
+
+        return getattr(interactive, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

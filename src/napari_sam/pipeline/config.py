@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from napari_sam.core.errors import ConfigError
 from napari_sam.io.label_writer import NgffVersion
+from napari_sam.pipeline.options import AutomaticOptions
 from napari_sam.tiling import check_percentiles
 
 __all__ = ["AutomaticOptions", "SegmentConfig", "SliceRange", "parse_slices"]
@@ -47,53 +50,6 @@ class SliceRange:
 
 
 @dataclass(frozen=True)
-class AutomaticOptions:
-    """Options of the automatic mask generator; None keeps the generator's own default.
-
-    Parameters
-    ----------
-    points_per_side : int, optional
-        Prompts along each side of the point grid.
-    pred_iou_thresh : float, optional
-        Smallest predicted IoU of a mask, 0 to 1.
-    stability_score_thresh : float, optional
-        Smallest stability score of a mask, 0 to 1.
-    box_nms_thresh : float, optional
-        Box IoU above which the worse of two masks is dropped, 0 to 1.
-    """
-
-    points_per_side: int | None = None
-    pred_iou_thresh: float | None = None
-    stability_score_thresh: float | None = None
-    box_nms_thresh: float | None = None
-
-    def __post_init__(self) -> None:
-        _require(
-            self.points_per_side is None or self.points_per_side >= 1,
-            f"points_per_side={self.points_per_side} was given",
-            "The point grid has at least one point per side",
-            "Use for example `--points-per-side 32`",
-        )
-        for name in ("pred_iou_thresh", "stability_score_thresh", "box_nms_thresh"):
-            value = getattr(self, name)
-            _require(
-                value is None or 0.0 <= value <= 1.0,
-                f"{name}={value} was given",
-                "Thresholds are fractions from 0 to 1",
-                f"Use for example `--{name.replace('_', '-')} 0.88`",
-            )
-
-    def given(self) -> dict[str, Any]:
-        """Return the options that were set.
-
-        Returns
-        -------
-        dict
-        """
-        return {name: value for name, value in asdict(self).items() if value is not None}
-
-
-@dataclass(frozen=True)
 class SegmentConfig:
     """Everything that decides what a run of `segment_volume` does.
 
@@ -119,8 +75,9 @@ class SegmentConfig:
     contrast_percentiles : tuple of float, optional
         Percentiles of the whole volume that become black and white. By default 1 and 99.8, and no
         stretching at all where a model takes 8-bit images as they are.
-    contrast_limits : tuple of float, optional
-        Intensities that become black and white, instead of percentiles.
+    contrast_limits : tuple of float, or tuple of such tuples, optional
+        Intensities that become black and white, instead of percentiles: one pair (low, high) for
+        all channels, or one for each of `channels` (for each colour of an RGB image).
     min_size : int
         Objects of fewer pixels are dropped.
     ngff_version : str
@@ -147,7 +104,7 @@ class SegmentConfig:
     tile: int | None = None
     halo: int = DEFAULT_HALO
     contrast_percentiles: tuple[float, float] | None = None
-    contrast_limits: tuple[float, float] | None = None
+    contrast_limits: tuple[float, float] | tuple[tuple[float, float], ...] | None = None
     min_size: int = DEFAULT_MIN_SIZE
     ngff_version: NgffVersion = "0.5"
     overwrite: bool = False
@@ -175,15 +132,12 @@ class SegmentConfig:
             "An object has at least one pixel",
             "Use for example `--min-size 20`",
         )
-        limits = self.contrast_limits
+        if self.contrast_limits is not None:
+            pairs = _as_pairs(self.contrast_limits)
+            # one pair is written in one way, so that equal configurations have equal fingerprints
+            object.__setattr__(self, "contrast_limits", pairs if len(pairs) > 1 else pairs[0])
         _require(
-            limits is None or (len(limits) == 2 and limits[0] < limits[1]),
-            f"The contrast limits {limits} were given",
-            "The low limit must be below the high one",
-            "Use for example `--contrast-limits 100 4000`",
-        )
-        _require(
-            limits is None or self.contrast_percentiles is None,
+            self.contrast_limits is None or self.contrast_percentiles is None,
             "Both contrast limits and contrast percentiles were given",
             "Contrast is set by limits or measured by percentiles",
             "Use only one of `--contrast-limits` and `--contrast-percentiles`",
@@ -201,6 +155,11 @@ class SegmentConfig:
                 "Slices are taken in increasing order",
                 "Use a step of 1 or more, for example `--slices 0:100:5`",
             )
+
+    @property
+    def limit_pairs(self) -> tuple[tuple[float, float], ...]:
+        """The contrast limits as pairs (low, high): none, one for all channels, or one for each."""
+        return () if self.contrast_limits is None else _as_pairs(self.contrast_limits)
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the options that change the labels: those that a resumed run must repeat.
@@ -252,6 +211,22 @@ def parse_slices(text: str) -> SliceRange:
 def _require(condition: bool, given: str, rule: str, cure: str) -> None:
     if not condition:
         raise ConfigError(given, rule=rule, cure=cure)
+
+
+def _as_pairs(limits: Sequence[Any]) -> tuple[tuple[float, float], ...]:
+    """Read one pair of contrast limits or several."""
+    try:
+        values = np.atleast_2d(np.asarray(limits, dtype=np.float64))
+    except (TypeError, ValueError):
+        values = np.zeros((0, 2))
+    proper = values.ndim == 2 and values.shape[1] == 2 and len(values) > 0
+    _require(
+        proper and bool(np.isfinite(values).all() and (values[:, 0] < values[:, 1]).all()),
+        f"The contrast limits {limits} were given",
+        "A low limit below a high one is needed, once or for each channel",
+        "Use for example `--contrast-limits 100 4000`",
+    )
+    return tuple((low, high) for low, high in values.tolist())
 
 
 def chosen_channels(channels: Sequence[int], count: int) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ __all__ = [
     "SliceDone",
     "TileDone",
     "Warned",
+    "Working",
 ]
 
 
@@ -70,6 +71,29 @@ class Resumed:
 
 
 @dataclass(frozen=True)
+class Working:
+    """A part of a tile is segmented: one batch of points, where the segmenter works in steps.
+
+    Comes any number of times before the tile's :class:`TileDone`, or not at all. Its use is the
+    control that it gives back: a run that is closed or left waiting here stops within the tile.
+
+    Attributes
+    ----------
+    slice_number : int
+        Position of its slice in this run, from 0.
+    index : int
+        Position of the tile in its slice, from 0.
+    done, total : int
+        Steps of this tile.
+    """
+
+    slice_number: int
+    index: int
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class TileDone:
     """One tile is segmented.
 
@@ -82,7 +106,7 @@ class TileDone:
     n_objects : int
         Objects in the tile and its halo.
     seconds : float
-        Time that it took.
+        Time that it took to read and segment it, without time spent waiting at events.
     """
 
     slice_number: int
@@ -145,4 +169,4 @@ class Finished:
     seconds: float
 
 
-Event = Planned | ContrastMeasured | Resumed | TileDone | SliceDone | Warned | Finished
+Event = Planned | ContrastMeasured | Resumed | Working | TileDone | SliceDone | Warned | Finished

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.core.errors import OutputError
+from napari_sam.core.errors import ConfigError, OutputError
+from napari_sam.core.steps import timed
 from napari_sam.io import Volume, open_volume
 from napari_sam.io.label_writer import LabelLayout, LabelWriter, check_target, set_aside
 from napari_sam.labels import Stitched, TileLabels, stitch_tiles
@@ -31,11 +32,25 @@ from napari_sam.pipeline.events import (
     SliceDone,
     TileDone,
     Warned,
+    Working,
 )
 from napari_sam.pipeline.journal import Journal
-from napari_sam.pipeline.segmenters import TileObjects, TileSegmenter, load_segmenter
+from napari_sam.pipeline.plan import (
+    choose_contrast,
+    content_signature,
+    file_signature,
+    is_on_disk,
+    plan_tiles,
+)
+from napari_sam.pipeline.segmenters import (
+    TileObjects,
+    TileSegmenter,
+    TileStep,
+    load_segmenter,
+    segmentation_steps,
+)
 from napari_sam.pipeline.source import Pixels, SliceSource
-from napari_sam.tiling import Contrast, Tile, tile_grid
+from napari_sam.tiling import Contrast, Tile
 
 __all__ = ["segment_volume"]
 
@@ -52,32 +67,36 @@ class _Run:
     tiles: tuple[Tile, ...]
     min_size: int
     contrast: Contrast
+    signature: dict[str, Any]
     n_invalid: int = 0
 
 
 def segment_volume(
-    source: str | Path,
+    source: str | Path | Volume,
     target: str | Path,
     config: SegmentConfig | None = None,
     segmenter: TileSegmenter | None = None,
 ) -> Generator[Event, None, None]:
     """Segment every object of a volume into a label image on disk.
 
-    A generator: work is done while it is iterated, and every tile gives one event. Closing it, or
-    Ctrl-C, stops after the current tile; finished slices stay in the output, which says that it is
-    unfinished until a run with ``resume`` completes it. A run that ends before its first slice
-    leaves nothing, and a store that it should have replaced is left as it was.
+    A generator: work is done while it is iterated, and every tile gives an event, and every batch
+    of points within it where the segmenter works in steps. Closing it, or Ctrl-C, stops there;
+    finished slices stay in the output, which says that it is unfinished until a run with ``resume``
+    completes it. A run that ends before its first slice leaves nothing, and a store that it should
+    have replaced is left as it was. Who leaves it waiting has paused it.
 
     Parameters
     ----------
-    source : str or Path
-        Any image that :func:`napari_sam.io.open_volume` opens.
+    source : str, Path or Volume
+        Any image that :func:`napari_sam.io.open_volume` opens; or an open volume, which stays open.
+        Of a volume only a sample of its pixels tells whether a run that is resumed has the same.
     target : str or Path
         Directory of the OME-Zarr image-label to write.
     config : SegmentConfig, optional
         Defaults to the bundled model with its own settings.
     segmenter : TileSegmenter, optional
-        What segments a tile; by default the model that `config` names.
+        What segments a tile, such as a :class:`ModelSegmenter` of a model that is loaded; by
+        default the model that `config` names.
 
     Yields
     ------
@@ -95,20 +114,20 @@ def segment_volume(
     CheckpointError, DeviceError
         When the model cannot be loaded or run.
     """
-    source, target = Path(source), Path(target)
+    target = Path(target)
     config = config or SegmentConfig()
     begun = time.monotonic()
     check_target(target, overwrite=config.overwrite, resume=config.resume)
-    _check_apart(source, target)
-    with closing(open_volume(source, config.axes)) as volume:
+    with _opened(source, target, config) as volume:
         slices = SliceSource(volume, config)
         segmenter = segmenter or load_segmenter(config)
-        tile = config.tile or max(segmenter.window - 2 * config.halo, 1)
-        tiles = tile_grid(slices.shape_yx, tile, config.halo)
+        tiles = plan_tiles(slices, config, segmenter)
         yield _planned(slices, tiles)
-        contrast = _contrast(slices, config, segmenter, volume)
+        contrast = choose_contrast(slices, config, segmenter, volume.dtype)
         yield ContrastMeasured(contrast.low, contrast.high)
-        run = _Run(slices, segmenter, tiles, config.min_size, contrast)
+        is_file = isinstance(source, (str, Path))
+        signature = file_signature(volume) if is_file else content_signature(volume)
+        run = _Run(slices, segmenter, tiles, config.min_size, contrast, signature)
         n_objects = yield from _segment_slices(run, volume, target, config)
     if n_objects == 0:
         yield Warned(
@@ -124,7 +143,7 @@ def _segment_slices(
 ) -> Generator[Event, None, int]:
     """Segment what is not done yet; return the number of objects in all slices."""
     journal = Journal(target)
-    plan = _plan(run, volume, config)
+    plan = _plan(run, config)
     done: dict[tuple[int, ...], int] = {}
     with ExitStack() as until_first_slice:
         if config.resume:
@@ -140,6 +159,7 @@ def _segment_slices(
             if position not in done:
                 labels, n_objects = yield from _segment_slice(run, number, position, offset)
                 writer.write_slice(position, labels)
+                del labels  # or it would be held while the next slice is segmented
                 journal.record(position, n_objects)
                 until_first_slice.close()
                 done[position] = n_objects
@@ -154,19 +174,16 @@ def _segment_slices(
 
 def _segment_slice(
     run: _Run, number: int, position: tuple[int, ...], offset: int
-) -> Generator[Event, None, tuple[NDArray[np.int64], int]]:
+) -> Generator[Event, None, tuple[NDArray[np.uint32], int]]:
     """Segment and stitch one slice; return its labels with ids from ``offset + 1``."""
     pieces = []
     n_invalid = 0
     for tile in run.tiles:
-        begun = time.monotonic()
-        pixels = run.source.read_tile(position, tile.read, run.contrast)
-        labels, scores = _segment_tile(run.segmenter, pixels)
-        pieces.append(TileLabels(tile.read, tile.write, labels, scores))
+        pixels, objects, seconds = yield from _segment_tile(run, number, position, tile)
+        pieces.append(TileLabels(tile.read, tile.write, objects.labels, objects.scores))
         if pixels.invalid is not None:
             n_invalid += int(np.count_nonzero(pixels.invalid[tile.crop.slices]))
-        seconds = time.monotonic() - begun
-        yield TileDone(number, tile.index, len(scores), seconds)
+        yield TileDone(number, tile.index, len(objects.scores), seconds)
     if n_invalid and not run.n_invalid:
         yield Warned(
             f"Slice {position or 0} holds {n_invalid} pixels that are NaN or infinite. Such pixels "
@@ -177,24 +194,41 @@ def _segment_slice(
     return _numbered(stitched, offset), len(stitched.scores)
 
 
-def _segment_tile(segmenter: TileSegmenter, pixels: Pixels) -> TileObjects:
-    if (pixels.rgb == pixels.rgb[0, 0]).all():  # an even tile holds no object
+def _segment_tile(
+    run: _Run, number: int, position: tuple[int, ...], tile: Tile
+) -> Generator[Event, None, tuple[Pixels, TileObjects, float]]:
+    """Read and segment one tile; return its pixels, its objects and the seconds of work."""
+    with closing(timed(_tile_steps(run, position, tile))) as steps:
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as finished:
+                (pixels, objects), seconds = finished.value
+                return pixels, objects, seconds
+            yield Working(number, tile.index, step.done, step.total)
+
+
+def _tile_steps(
+    run: _Run, position: tuple[int, ...], tile: Tile
+) -> Generator[TileStep, None, tuple[Pixels, TileObjects]]:
+    pixels = run.source.read_tile(position, tile.read, run.contrast)
+    if pixels.is_even:  # an even tile holds no object
         labels = np.zeros(pixels.rgb.shape[:2], dtype=np.int32)
-        return TileObjects(labels, np.zeros(0, dtype=np.float32))
-    objects = segmenter(pixels.rgb)
+        return pixels, TileObjects(labels, np.zeros(0, dtype=np.float32))
+    objects = yield from segmentation_steps(run.segmenter, pixels.rgb)
     if pixels.invalid is not None:
-        return objects._replace(labels=np.where(pixels.invalid, 0, objects.labels))
-    return objects
+        objects = objects._replace(labels=np.where(pixels.invalid, 0, objects.labels))
+    return pixels, objects
 
 
-def _numbered(stitched: Stitched, offset: int) -> NDArray[np.int64]:
+def _numbered(stitched: Stitched, offset: int) -> NDArray[np.uint32]:
     if offset + len(stitched.scores) > MAX_LABEL:
         raise OutputError(
             f"The volume holds more than {MAX_LABEL} objects",
             rule="Label ids are 32-bit numbers",
             cure="Segment the volume in parts with `--slices`",
         )
-    ids = np.arange(len(stitched.scores) + 1, dtype=np.int64) + offset
+    ids = (np.arange(len(stitched.scores) + 1) + offset).astype(np.uint32)
     ids[0] = 0
     return ids[stitched.labels]
 
@@ -202,19 +236,6 @@ def _numbered(stitched: Stitched, offset: int) -> NDArray[np.int64]:
 def _planned(slices: SliceSource, tiles: tuple[Tile, ...]) -> Planned:
     window = max(tile.read.shape[0] for tile in tiles), max(tile.read.shape[1] for tile in tiles)
     return Planned(slices.label_axes, slices.label_shape, len(slices.positions), len(tiles), window)
-
-
-def _contrast(
-    slices: SliceSource, config: SegmentConfig, segmenter: TileSegmenter, volume: Volume
-) -> Contrast:
-    if config.contrast_limits is not None:
-        low, high = config.contrast_limits
-        return Contrast((low,), (high,))
-    measured = slices.measure_contrast(config.contrast_percentiles)
-    is_8bit = volume.dtype == np.uint8
-    if segmenter.keeps_8bit and is_8bit and config.contrast_percentiles is None:
-        return Contrast((0.0,), (255.0,))
-    return measured
 
 
 def _create(run: _Run, volume: Volume, target: Path, config: SegmentConfig) -> LabelWriter:
@@ -229,7 +250,7 @@ def _create(run: _Run, volume: Volume, target: Path, config: SegmentConfig) -> L
 
 
 def _relative_image(volume: Volume, target: Path) -> str | None:
-    if not volume.is_ngff:
+    if not (volume.is_ngff and is_on_disk(volume)):
         return None
     try:
         return Path(os.path.relpath(volume.path.resolve(), target.resolve())).as_posix()
@@ -251,6 +272,25 @@ def _replacing(target: Path, journal: Journal) -> Iterator[None]:
             raise
 
 
+@contextmanager
+def _opened(source: str | Path | Volume, target: Path, config: SegmentConfig) -> Iterator[Volume]:
+    """Open a file for the time of the block, or lend a volume that the caller has opened."""
+    if isinstance(source, (str, Path)):
+        _check_apart(Path(source), target)
+        with closing(open_volume(source, config.axes)) as volume:
+            yield volume
+        return
+    if config.axes is not None:
+        raise ConfigError(
+            f"The axes {config.axes} were given with an open volume",
+            rule="An open volume says itself what its axes are",
+            cure="Leave out the axes, or give them where the volume is opened",
+        )
+    if is_on_disk(source):
+        _check_apart(source.path, target)
+    yield source
+
+
 def _check_apart(source: Path, target: Path) -> None:
     here, there = source.resolve(), target.resolve()
     if here == there or here in there.parents or there in here.parents:
@@ -261,29 +301,12 @@ def _check_apart(source: Path, target: Path) -> None:
         )
 
 
-def _plan(run: _Run, volume: Volume, config: SegmentConfig) -> dict[str, Any]:
+def _plan(run: _Run, config: SegmentConfig) -> dict[str, Any]:
     """Everything that decides the labels; a resumed run must agree with it."""
     return {
-        "source": {
-            "path": volume.path.name,
-            "axes": volume.axes,
-            "shape": volume.shape,
-            "dtype": str(volume.dtype),
-            **_file_signature(volume.path),
-        },
+        "source": run.signature,
         "options": config.fingerprint(),
         "segmenter": run.segmenter.digest,
         "n_tiles": len(run.tiles),
         "contrast": {"low": run.contrast.low, "high": run.contrast.high},
-    }
-
-
-def _file_signature(path: Path) -> dict[str, int]:
-    """Size and time of a file, or of the metadata of a Zarr: cheap for any size of volume."""
-    names = ("zarr.json", ".zattrs", ".zarray")
-    candidates = [path] if path.is_file() else [path / name for name in names]
-    statistics = [candidate.stat() for candidate in candidates if candidate.exists()]
-    return {
-        "bytes": sum(entry.st_size for entry in statistics),
-        "modified": max((entry.st_mtime_ns for entry in statistics), default=0),
     }

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.pipeline.config import AutomaticOptions, SegmentConfig
+from napari_sam.core.steps import result_of
+from napari_sam.pipeline.config import SegmentConfig
+from napari_sam.pipeline.options import AutomaticOptions
 from napari_sam.tiling import Contrast
 
 if TYPE_CHECKING:
     from napari_sam.model import Sam
 
-__all__ = ["FunctionSegmenter", "ModelSegmenter", "TileObjects", "TileSegmenter", "load_segmenter"]
+__all__ = [
+    "FunctionSegmenter",
+    "ModelSegmenter",
+    "SteppingSegmenter",
+    "TileObjects",
+    "TileSegmenter",
+    "TileStep",
+    "load_segmenter",
+    "segmentation_steps",
+]
 
 AS_IT_IS = Contrast(low=(0.0,), high=(255.0,))
 """Tiles arrive with the contrast of their volume, so nothing is left to stretch."""
@@ -34,6 +45,20 @@ class TileObjects(NamedTuple):
 
     labels: NDArray[np.int32]
     scores: NDArray[np.float32]
+
+
+class TileStep(Protocol):
+    """How far the work on one tile has come."""
+
+    @property
+    def done(self) -> int:
+        """Steps that are done, such as batches of points."""
+        ...
+
+    @property
+    def total(self) -> int:
+        """Steps in all."""
+        ...
 
 
 class TileSegmenter(Protocol):
@@ -57,6 +82,39 @@ class TileSegmenter(Protocol):
     def __call__(self, tile: NDArray[np.uint8]) -> TileObjects:
         """Segment one tile of shape (h, w, 3)."""
         ...
+
+
+@runtime_checkable
+class SteppingSegmenter(TileSegmenter, Protocol):
+    """A segmenter that gives control back while it works on a tile."""
+
+    def steps(self, tile: NDArray[np.uint8]) -> Generator[TileStep, None, TileObjects]:
+        """Segment one tile of shape (h, w, 3) as calling does; closing it stops the work."""
+        ...
+
+
+def segmentation_steps(
+    segmenter: TileSegmenter, tile: NDArray[np.uint8]
+) -> Generator[TileStep, None, TileObjects]:
+    """Segment one tile, in steps where the segmenter has them.
+
+    Parameters
+    ----------
+    segmenter : TileSegmenter
+    tile : ndarray of uint8, shape (h, w, 3)
+
+    Yields
+    ------
+    TileStep
+        After each step; never for a segmenter that works in one go.
+
+    Returns
+    -------
+    TileObjects
+    """
+    if isinstance(segmenter, SteppingSegmenter):
+        return (yield from segmenter.steps(tile))
+    return segmenter(tile)
 
 
 @dataclass(frozen=True)
@@ -104,11 +162,19 @@ class ModelSegmenter:
         From :func:`napari_sam.model.load_model`.
     options : AutomaticOptions
         Options of the automatic mask generator.
+
+    Raises
+    ------
+    ConfigError
+        When an option does not fit the model.
     """
 
     def __init__(self, model: Sam, options: AutomaticOptions) -> None:
+        from napari_sam.predict import everything_generator
+
         self._model = model
         self._options = options.given()
+        everything_generator(model, **self._options)  # refuses options before any tile is read
         self.window = int(model.input_spec.size)
         self.keeps_8bit = model.input_spec.contrast == "as_is"
         self.digest = f"{model.name} {model.digest}"
@@ -129,11 +195,27 @@ class ModelSegmenter:
         DeviceError
             When the device fails; its subclass OutOfMemoryError when its memory is too small.
         """
+        return result_of(self.steps(tile))
+
+    def steps(self, tile: NDArray[np.uint8]) -> Generator[TileStep, None, TileObjects]:
+        """Segment one tile, giving control back after each batch of points.
+
+        Parameters and errors as when it is called. Closing the generator stops the work.
+
+        Yields
+        ------
+        TileStep
+            Once after the tile is encoded, then after each batch.
+
+        Returns
+        -------
+        TileObjects
+        """
         from napari_sam.model.devices import translate_torch_errors
-        from napari_sam.predict import segment_everything_objects
+        from napari_sam.predict import segment_everything_steps
 
         with translate_torch_errors():
-            found = segment_everything_objects(
+            found = yield from segment_everything_steps(
                 tile,
                 self._model,
                 contrast=AS_IT_IS,

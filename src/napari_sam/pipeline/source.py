@@ -50,6 +50,11 @@ class Pixels:
     rgb: NDArray[np.uint8]
     invalid: NDArray[np.bool_] | None
 
+    @property
+    def is_even(self) -> bool:
+        """Whether all pixels are equal, so that there is no object to find."""
+        return bool((self.rgb == self.rgb[0, 0]).all())
+
 
 class SliceSource:
     """A volume as a sequence of 2D slices.
@@ -85,6 +90,23 @@ class SliceSource:
         self.stack_axes = "".join(axis for axis in volume.axes if axis in "TZ")
         self.positions = self._positions(config)
         self._cached: tuple[tuple[int, ...], NDArray[Any]] | None = None
+
+    @property
+    def n_maps(self) -> int:
+        """Contrast limits that the pixels can have: one per channel, or per colour of RGB."""
+        return COLOR_SAMPLES if self.is_color else len(self._channels)
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Size of a pixel with all channels and samples that are read."""
+        count = max(len(self._channels), self._lengths.get("S", 1))
+        return count * self._volume.dtype.itemsize
+
+    @property
+    def cached_bytes(self) -> int:
+        """Size of a slice, which is kept while its tiles are read; 0 where it is too large."""
+        size = math.prod(self.shape_yx) * self.pixel_bytes
+        return size if size <= SLICE_CACHE_BYTES else 0
 
     @property
     def label_axes(self) -> str:
@@ -246,8 +268,7 @@ class SliceSource:
         return sample.ravel() if self.is_color or sample.shape[-1] == 1 else sample[np.newaxis]
 
     def _read_cached(self, position: tuple[int, ...], window: Region) -> NDArray[Any]:
-        count = max(len(self._channels), self._lengths.get("S", 1))
-        if math.prod(self.shape_yx) * count * self._volume.dtype.itemsize > SLICE_CACHE_BYTES:
+        if not self.cached_bytes:
             return self._read(position, window, 0)
         if self._cached is None or self._cached[0] != position:
             self._cached = None  # release the old slice before the new one is read

@@ -1,6 +1,7 @@
 """Models and masks together: numpy in, numpy out, nothing remembered between calls."""
 
 from napari_sam.predict.automatic import AutomaticMaskGenerator
+from napari_sam.predict.candidates import CandidateSet
 from napari_sam.predict.embedding import ImageEmbedding
 from napari_sam.predict.everything import (
     SegmentedImage,
@@ -9,6 +10,7 @@ from napari_sam.predict.everything import (
     records_to_labels,
     segment_everything,
     segment_everything_objects,
+    segment_everything_steps,
 )
 from napari_sam.predict.predictor import MaskPrediction, SamPredictor
 from napari_sam.predict.records import AutomaticOptions, AutomaticProgress, MaskRecord
@@ -18,6 +20,7 @@ __all__ = [
     "AutomaticMaskGenerator",
     "AutomaticOptions",
     "AutomaticProgress",
+    "CandidateSet",
     "ImageEmbedding",
     "ImageTransform",
     "MaskPrediction",
@@ -29,4 +32,5 @@ __all__ = [
     "records_to_labels",
     "segment_everything",
     "segment_everything_objects",
+    "segment_everything_steps",
 ]

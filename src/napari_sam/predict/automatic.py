@@ -8,27 +8,26 @@ whose predicted IoU fails are never drawn, and the others only inside their own 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
 from napari_sam.core.errors import ConfigError
-from napari_sam.masks import (
-    PackedMask,
-    is_box_near_crop_edge,
-    nms,
-    remove_small_regions_packed,
-)
+from napari_sam.core.steps import result_of
+from napari_sam.masks import PackedMask
 from napari_sam.model.devices import translate_torch_errors
 from napari_sam.model.layers import ImageFeatures
 from napari_sam.model.sam import Sam
-from napari_sam.predict.crops import Crop, image_crops, layer_grids, point_grid, window_crops
-from napari_sam.predict.embedding import ImageEmbedding
+from napari_sam.predict.candidates import Candidate, CandidateSet, CropCandidates
+from napari_sam.predict.crops import Crop
+from napari_sam.predict.embedding import ImageEmbedding, encode_steps
 from napari_sam.predict.pixels import to_model_pixels
 from napari_sam.predict.predictor import SamPredictor
-from napari_sam.predict.proposals import assign_to_crops, propose_points, require_instance_head
+from napari_sam.predict.prompted_crops import prompted_crops
+from napari_sam.predict.proposals import require_instance_head
 from napari_sam.predict.records import (
     AutomaticOptions,
     AutomaticProgress,
@@ -43,19 +42,6 @@ from napari_sam.tiling.normalize import Contrast
 
 __all__ = ["AutomaticMaskGenerator"]
 
-_POINTS_PER_SIDE = 32
-
-
-@dataclass(frozen=True, eq=False)
-class _Candidate:
-    """A mask that passed the filters of its batch."""
-
-    mask: PackedMask
-    predicted_iou: float
-    stability: float
-    point_xy: tuple[float, float]
-    crop: Crop
-
 
 @dataclass(frozen=True, eq=False)
 class _CropView:
@@ -65,6 +51,7 @@ class _CropView:
     transform: ImageTransform
     upsampler: MaskUpsampler
     origin_yx: tuple[int, int]
+    is_encoded_alone: bool
 
 
 class AutomaticMaskGenerator:
@@ -180,13 +167,7 @@ class AutomaticMaskGenerator:
         DeviceError
             When the device fails, or has too little memory.
         """
-        steps = self.generate_steps(image, contrast)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as finished:
-                records: list[MaskRecord] = finished.value
-                return records
+        return result_of(self.generate_steps(image, contrast))
 
     def generate_steps(
         self, image: ArrayLike | ImageEmbedding, contrast: Contrast | None = None
@@ -198,42 +179,109 @@ class AutomaticMaskGenerator:
         Yields
         ------
         AutomaticProgress
-            Once after the image is encoded, then after each batch.
+            Between the windows of an image that is encoded in several, once when it is encoded,
+            after each batch, and after each crop that is encoded by itself.
 
         Returns
         -------
         list of MaskRecord
         """
-        embedding, pixels = self._encode(image, contrast)
-        crops = self._crops_with_points(embedding, pixels)
-        size = self.options.batch_size(self.sam.device.type)
-        total = sum(-(-len(points) // size) for _, points in crops)
-        done, found = 0, list[_Candidate]()
-        yield AutomaticProgress(done, total, 0)
-        for crop, points in crops:
-            view = self._open_crop(crop, embedding, pixels)
-            in_crop: list[_Candidate] = []
-            for start in range(0, len(points), size):
-                in_crop += self._process_batch(
-                    crop, view, points[start : start + size], embedding.original_size_yx
+        thresholds = self.options.thresholds(self.sam.input_spec)
+        candidates = yield from self._collect(image, contrast, *thresholds, prune=True)
+        return candidates.filter()
+
+    def candidate_steps(
+        self,
+        image: ArrayLike | ImageEmbedding,
+        contrast: Contrast | None = None,
+        *,
+        floor_iou: float = 0.3,
+        floor_stability: float = 0.3,
+    ) -> Generator[AutomaticProgress, None, CandidateSet]:
+        """Find masks to be filtered later, giving control back after each batch of points.
+
+        A low floor keeps more masks to choose from, and takes longer, as each has to be drawn.
+
+        Parameters
+        ----------
+        image, contrast
+            As in :meth:`generate`.
+        floor_iou : float
+            Masks need a higher predicted IoU to be collected, 0 to 1. The generator's own
+            threshold where that is lower.
+        floor_stability : float
+            Masks need at least this stability score, 0 to 1. The generator's own threshold where
+            that is lower.
+
+        Yields
+        ------
+        AutomaticProgress
+            Between the windows of an image that is encoded in several, once when it is encoded,
+            after each batch, and after each crop that is encoded by itself.
+
+        Returns
+        -------
+        CandidateSet
+
+        Raises
+        ------
+        InputError, ConfigError, DeviceError
+            As :meth:`generate` does, or when a floor is out of range.
+        """
+        for name, floor in (("floor_iou", floor_iou), ("floor_stability", floor_stability)):
+            if not 0 <= floor <= 1:
+                raise ConfigError(
+                    f"{name}={floor} was given",
+                    rule=f"{name} lies between 0 and 1",
+                    cure="Leave it out for 0.3",
                 )
+        min_iou, min_stability = self.options.thresholds(self.sam.input_spec)
+        floors = min(floor_iou, min_iou), min(floor_stability, min_stability)
+        return (yield from self._collect(image, contrast, *floors, prune=False))
+
+    def _collect(
+        self,
+        image: ArrayLike | ImageEmbedding,
+        contrast: Contrast | None,
+        floor_iou: float,
+        floor_stability: float,
+        *,
+        prune: bool,
+    ) -> Generator[AutomaticProgress, None, CandidateSet]:
+        """Prompt with all points; with `prune`, duplicates within a crop are not kept in memory."""
+        embedding, pixels = yield from self._encode(image, contrast)
+        size_yx, spec = embedding.original_size_yx, self.sam.input_spec
+        prompted = prompted_crops(self.sam, embedding, self.options)
+        size = self.options.batch_size(self.sam.device.type)
+        total = sum(-(-len(points) // size) for _, points in prompted)
+        done, n_found, crops = 0, 0, list[CropCandidates]()
+        yield AutomaticProgress(done, total, n_found)
+        for crop, points in prompted:
+            view = self._open_crop(crop, embedding, pixels)
+            if view.is_encoded_alone:
+                yield AutomaticProgress(done, total, n_found)
+            in_crop: list[Candidate] = []
+            for start in range(0, len(points), size):
+                batch = points[start : start + size]
+                found = self._process_batch(crop, view, batch, floor_iou, floor_stability)
+                in_crop += CropCandidates(found).away_from_crop_edge(crop, size_yx).candidates
                 done += 1
-                yield AutomaticProgress(done, total, len(found) + len(in_crop))
-            found += self._drop_duplicates(in_crop)
-        if len(crops) > 1:
-            found = self._drop_duplicates_across_crops(found)
-        if self.options.min_mask_region_area > 0:
-            found = self._clean_regions(found, embedding.original_size_yx)
-        return [self._to_record(candidate, embedding.original_size_yx) for candidate in found]
+                yield AutomaticProgress(done, total, n_found + len(in_crop))
+            crops.append(CropCandidates(tuple(in_crop)))
+            if prune:
+                crops[-1] = crops[-1].filtered(
+                    floor_iou, floor_stability, self.options.box_nms_thresh
+                )
+            n_found += len(crops[-1].candidates)
+        return CandidateSet(tuple(crops), size_yx, self.options, spec, floor_iou, floor_stability)
 
     def _encode(
         self, image: ArrayLike | ImageEmbedding, contrast: Contrast | None
-    ) -> tuple[ImageEmbedding, NDArray[np.uint8] | None]:
+    ) -> Generator[AutomaticProgress, None, tuple[ImageEmbedding, NDArray[np.uint8] | None]]:
         """Embedding of the whole image, and its pixels where crops are encoded by themselves."""
-        predictor = SamPredictor(self.sam)
         native = self.sam.input_spec.native_resolution
         if isinstance(image, ImageEmbedding):
-            predictor.check_embedding(image)
+            SamPredictor(self.sam).check_embedding(image)
             if self.options.crop_n_layers and not native:
                 raise ConfigError(
                     f"An embedding was given with crop_n_layers={self.options.crop_n_layers}",
@@ -242,47 +290,14 @@ class AutomaticMaskGenerator:
                 )
             return image, None
         pixels = to_model_pixels(image, self.sam.input_spec, contrast)
-        return predictor.encode_pixels(pixels), None if native else pixels
-
-    def _crops_with_points(
-        self, embedding: ImageEmbedding, pixels: NDArray[np.uint8] | None
-    ) -> list[tuple[Crop, NDArray[np.float64]]]:
-        """All crops, each with its points (n, 2) in crop pixels."""
-        options, spec = self.options, self.sam.input_spec
-        if not spec.native_resolution:
-            side = options.points_per_side or _POINTS_PER_SIDE
-            grids = options.point_grids or layer_grids(
-                side, options.crop_n_layers, options.crop_n_points_downscale_factor
-            )
-            return image_crops(
-                embedding.original_size_yx,
-                options.crop_n_layers,
-                options.crop_overlap_ratio,
-                grids,
-            )
-        crops = window_crops(
-            embedding.transform, spec, options.crop_n_layers, options.crop_overlap_ratio
+        size_yx = (pixels.shape[0], pixels.shape[1])
+        transform = ImageTransform.for_image(size_yx, self.sam.input_spec)
+        encoding = encode_steps(self.sam, transform.image_to_input(pixels), transform)
+        features = yield from _told_between_windows(encoding)
+        embedding = ImageEmbedding(
+            features.embedding, features.skips, size_yx, transform, self.sam.digest
         )
-        points = {id(crop): self._window_points(crop) for crop in crops}
-        if options.point_source == "instance_head":
-            with translate_torch_errors(), torch.inference_mode():
-                proposals = propose_points(self.sam, embedding)
-            first_layer = [crop for crop in crops if crop.layer == 0]
-            for crop, own in zip(first_layer, assign_to_crops(proposals, first_layer), strict=True):
-                points[id(crop)] = own
-        return [(crop, points[id(crop)]) for crop in crops]
-
-    def _window_points(self, crop: Crop) -> NDArray[np.float64]:
-        """Points of a decode window: spaced as over a full window of the crop's layer."""
-        options = self.options
-        rows, cols = crop.size_yx
-        if options.point_grids is not None:
-            return np.asarray(options.point_grids[crop.layer]) * (cols, rows)
-        per_side = options.points_per_side or _POINTS_PER_SIDE
-        per_side = max(per_side // options.crop_n_points_downscale_factor**crop.layer, 1)
-        full = self.sam.input_spec.size / 2**crop.layer
-        n_cols, n_rows = (max(round(per_side * length / full), 1) for length in (cols, rows))
-        return point_grid(n_cols, n_rows) * (cols, rows)
+        return embedding, None if native else pixels
 
     def _open_crop(
         self, crop: Crop, embedding: ImageEmbedding, pixels: NDArray[np.uint8] | None
@@ -290,11 +305,12 @@ class AutomaticMaskGenerator:
         """Features of a crop: cut from the image's, or encoded from its pixels."""
         window, origin = crop.window, (0, 0)
         features = embedding.as_features()
+        is_encoded_alone = False
         if window is not None:
             features = crop_features(features, window, self.sam.input_spec.stride)
         elif crop.layer > 0 and pixels is not None:
             x0, y0, x1, y1 = crop.box_xyxy
-            inside = np.ascontiguousarray(pixels[y0:y1, x0:x1])
+            inside, is_encoded_alone = np.ascontiguousarray(pixels[y0:y1, x0:x1]), True
             embedding, origin = SamPredictor(self.sam).encode_pixels(inside), (y0, x0)
             features = embedding.as_features()
         transform = embedding.transform
@@ -306,17 +322,17 @@ class AutomaticMaskGenerator:
                 self.sam.mask_threshold,
                 self.options.stability_score_offset,
             )
-        return _CropView(features, transform, upsampler, origin)
+        return _CropView(features, transform, upsampler, origin, is_encoded_alone)
 
     def _process_batch(
         self,
         crop: Crop,
         view: _CropView,
         points_xy: NDArray[np.float64],
-        image_size_yx: tuple[int, int],
-    ) -> list[_Candidate]:
-        """Masks of some points (n, 2) in crop pixels that pass the filters."""
-        min_iou, min_stability = self.options.thresholds(self.sam.input_spec)
+        min_iou: float,
+        min_stability: float,
+    ) -> tuple[Candidate, ...]:
+        """Masks of some points (n, 2) in crop pixels whose scores pass."""
         in_frame = view.transform.points_to_input(points_xy)
         with translate_torch_errors(), torch.inference_mode():
             coords = torch.from_numpy(in_frame).to(torch.float32)[:, None]
@@ -340,59 +356,20 @@ class AutomaticMaskGenerator:
                 region.pixels, (y + view.origin_yx[0], x + view.origin_yx[1])
             )
             px, py = points_xy[owner].tolist()
-            candidates.append(_Candidate(mask, score, region.stability, (px + x0, py + y0), crop))
-        image_box = (0, 0, image_size_yx[1], image_size_yx[0])
-        boxes = _boxes(candidates)
-        near_edge = is_box_near_crop_edge(boxes, crop.box_xyxy, image_box)
-        return [c for c, near in zip(candidates, near_edge, strict=True) if not near]
-
-    def _drop_duplicates(self, candidates: list[_Candidate]) -> list[_Candidate]:
-        scores = np.array([c.predicted_iou for c in candidates], dtype=np.float32)
-        kept = nms(_boxes(candidates), scores, self.options.box_nms_thresh)
-        return [candidates[index] for index in kept]
-
-    def _drop_duplicates_across_crops(self, candidates: list[_Candidate]) -> list[_Candidate]:
-        if self.sam.input_spec.native_resolution:  # no crop is magnified: none knows better
-            scores = np.array([c.predicted_iou for c in candidates], dtype=np.float32)
-        else:  # a smaller crop shows more detail
-            scores = np.array([1 / c.crop.area for c in candidates], dtype=np.float32)
-        kept = nms(_boxes(candidates), scores, self.options.crop_nms_thresh)
-        return [candidates[index] for index in kept]
-
-    def _clean_regions(
-        self, candidates: list[_Candidate], image_size_yx: tuple[int, int]
-    ) -> list[_Candidate]:
-        """Remove small holes and islands, then the duplicates that this makes."""
-        options = self.options
-        cleaned, unchanged = [], []
-        for candidate in candidates:
-            mask, changed = remove_small_regions_packed(
-                candidate.mask, options.min_mask_region_area, image_size_yx
-            )
-            cleaned.append(replace(candidate, mask=mask))
-            unchanged.append(float(not changed))  # masks that needed no cleaning win
-        threshold = max(options.box_nms_thresh, options.crop_nms_thresh)
-        kept = nms(_boxes(cleaned), np.array(unchanged), threshold)
-        return [cleaned[index] for index in kept]
-
-    def _to_record(self, candidate: _Candidate, image_size_yx: tuple[int, int]) -> MaskRecord:
-        return MaskRecord(
-            mask=candidate.mask,
-            image_size_yx=image_size_yx,
-            bbox_xywh=_xyxy_to_xywh(candidate.mask.box_xyxy),
-            predicted_iou=candidate.predicted_iou,
-            point_xy=candidate.point_xy,
-            stability_score=candidate.stability,
-            crop_box_xywh=_xyxy_to_xywh(candidate.crop.box_xyxy),
-            output_mode=self.options.output_mode,
-        )
+            candidates.append(Candidate(mask, score, region.stability, (px + x0, py + y0), crop))
+        return tuple(candidates)
 
 
-def _boxes(candidates: Sequence[_Candidate]) -> NDArray[np.int64]:
-    boxes = [candidate.mask.box_xyxy for candidate in candidates]
-    return np.array(boxes, dtype=np.int64).reshape(-1, 4)
-
-
-def _xyxy_to_xywh(box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
-    x0, y0, x1, y1 = box
-    return x0, y0, x1 - x0, y1 - y0
+def _told_between_windows(
+    encoding: Generator[tuple[int, int], None, ImageFeatures],
+) -> Generator[AutomaticProgress, None, ImageFeatures]:
+    """Give control back between the windows of a large image; its points are not known yet."""
+    with closing(encoding):
+        while True:
+            try:
+                done, total = next(encoding)
+            except StopIteration as finished:
+                features: ImageFeatures = finished.value
+                return features
+            if 0 < done < total:
+                yield AutomaticProgress(0, 0, 0)

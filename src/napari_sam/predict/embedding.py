@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_sam.model.devices import map_format, translate_torch_errors
 from napari_sam.model.layers import ImageFeatures
 from napari_sam.model.sam import Sam
 from napari_sam.predict.transforms import ImageTransform
 from napari_sam.predict.windows import Window, balanced_spans
 
-__all__ = ["HALO_FRACTION", "ImageEmbedding", "encode_pixels"]
+__all__ = ["HALO_FRACTION", "ImageEmbedding", "encode_pixels", "encode_steps"]
 
 HALO_FRACTION = 8
 """An eighth of an encoder window at each inner side only lends context and is thrown away."""
@@ -73,15 +74,57 @@ def encode_pixels(sam: Sam, pixels: NDArray[np.uint8], transform: ImageTransform
     ImageFeatures
         Maps of the whole input frame, (1, C, h, w).
     """
-    spec = sam.input_spec
-    rows, cols = transform.padded_size_yx
-    if not spec.native_resolution or max(rows, cols) <= spec.size:
-        return sam.encode(_to_tensor(pixels, sam.device))
-    parts = _encode_windows(sam, pixels, (rows, cols))
-    first = next(parts)
-    mosaic = _empty_mosaic(first, (rows, cols))
-    for part in itertools.chain([first], parts):
-        _paste(mosaic, part)
+    steps = encode_steps(sam, pixels, transform)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as finished:
+            features: ImageFeatures = finished.value
+            return features
+
+
+def encode_steps(
+    sam: Sam,
+    pixels: NDArray[np.uint8],
+    transform: ImageTransform,
+    dtype: torch.dtype | None = None,
+) -> Generator[tuple[int, int], None, ImageFeatures]:
+    """Encode an image as :func:`encode_pixels` does, giving control back after each window.
+
+    Parameters
+    ----------
+    sam, pixels, transform
+        As in :func:`encode_pixels`.
+    dtype : torch.dtype, optional
+        What the features are rounded to; as the encoder gives them by default. No more than one
+        window of them is ever held unrounded.
+
+    Yields
+    ------
+    tuple of int
+        Windows that are encoded, and windows in all: first before any is, then after each.
+
+    Returns
+    -------
+    ImageFeatures
+        Maps of the whole input frame, (1, C, h, w).
+
+    Raises
+    ------
+    DeviceError
+        When the device fails, or has too little memory.
+    """
+    parts = _encode_windows(sam, pixels, transform)
+    total = _window_count(sam, transform)
+    yield 0, total
+    # the mode does not span a yield: it would hold for whoever runs between two steps
+    with translate_torch_errors(), torch.inference_mode():
+        mosaic = _start_mosaic(next(parts), transform.padded_size_yx, dtype)
+    yield 1, total
+    for done in range(2, total + 1):
+        with translate_torch_errors(), torch.inference_mode():
+            _paste(mosaic, next(parts))
+        yield done, total
     return mosaic
 
 
@@ -93,16 +136,30 @@ class _EncodedWindow(NamedTuple):
     features: ImageFeatures
 
 
-def _encode_windows(
-    sam: Sam, pixels: NDArray[np.uint8], frame_yx: tuple[int, int]
-) -> Iterator[_EncodedWindow]:
+def _spans(sam: Sam, transform: ImageTransform) -> list[list[tuple[int, int]]]:
+    """Windows along rows and along columns; one each for what the model takes at once."""
     spec = sam.input_spec
+    if not spec.native_resolution:
+        return [[(0, length)] for length in transform.padded_size_yx]
     overlap = 2 * spec.size // HALO_FRACTION
-    row_spans, col_spans = (
-        balanced_spans(length, spec.size, overlap, spec.pad_multiple) for length in frame_yx
-    )
-    for y, height, keep_y in _with_kept_part(row_spans, spec.stride):
-        for x, width, keep_x in _with_kept_part(col_spans, spec.stride):
+    return [
+        balanced_spans(length, spec.size, overlap, spec.pad_multiple)
+        for length in transform.padded_size_yx
+    ]
+
+
+def _window_count(sam: Sam, transform: ImageTransform) -> int:
+    row_spans, col_spans = _spans(sam, transform)
+    return len(row_spans) * len(col_spans)
+
+
+def _encode_windows(
+    sam: Sam, pixels: NDArray[np.uint8], transform: ImageTransform
+) -> Iterator[_EncodedWindow]:
+    row_spans, col_spans = _spans(sam, transform)
+    stride = sam.input_spec.stride
+    for y, height, keep_y in _with_kept_part(row_spans, stride):
+        for x, width, keep_x in _with_kept_part(col_spans, stride):
             inside = pixels[y : y + height, x : x + width]
             features = sam.encode(_to_tensor(inside, sam.device))
             yield _EncodedWindow(Window(y, x, height, width), (keep_y, keep_x), features)
@@ -128,18 +185,32 @@ def _with_kept_part(
     ]
 
 
-def _empty_mosaic(part: _EncodedWindow, frame_yx: tuple[int, int]) -> ImageFeatures:
-    """Allocate maps of the whole frame, like those of one window."""
+def _start_mosaic(
+    part: _EncodedWindow, frame_yx: tuple[int, int], dtype: torch.dtype | None
+) -> ImageFeatures:
+    """Make maps of the whole frame that hold one window; the window's own where it is alone."""
+    levels = [part.features.embedding, *part.features.skips]
+    order = map_format(levels[0].device)
+    if part.window.size_yx == frame_yx:
+        embedding, *skips = [
+            level.to(dtype or level.dtype).contiguous(memory_format=order) for level in levels
+        ]
+        return ImageFeatures(embedding, tuple(skips))
 
     def enlarge(level: Tensor) -> Tensor:
         stride_y = part.window.height // level.shape[2]
         stride_x = part.window.width // level.shape[3]
-        size = (frame_yx[0] // stride_y, frame_yx[1] // stride_x)
-        return level.new_empty((1, level.shape[1], *size))
+        return torch.empty(
+            (1, level.shape[1], frame_yx[0] // stride_y, frame_yx[1] // stride_x),
+            dtype=dtype or level.dtype,
+            device=level.device,
+            memory_format=order,
+        )
 
-    return ImageFeatures(
-        enlarge(part.features.embedding), tuple(enlarge(skip) for skip in part.features.skips)
-    )
+    embedding, *skips = [enlarge(level) for level in levels]
+    mosaic = ImageFeatures(embedding, tuple(skips))
+    _paste(mosaic, part)
+    return mosaic
 
 
 def _paste(mosaic: ImageFeatures, part: _EncodedWindow) -> None:

@@ -15,7 +15,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,12 +23,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_sam.core.errors import ConfigError
+from napari_sam.core.steps import result_of
 from napari_sam.labels import MaskCrop, compose_labels
 from napari_sam.masks import PackedMask, boxes_meet, mask_nms
 from napari_sam.model.sam import Sam
 from napari_sam.predict.automatic import AutomaticMaskGenerator
 from napari_sam.predict.embedding import ImageEmbedding
-from napari_sam.predict.records import MaskRecord
+from napari_sam.predict.records import AutomaticProgress, MaskRecord
 from napari_sam.tiling.normalize import Contrast
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "records_to_labels",
     "segment_everything",
     "segment_everything_objects",
+    "segment_everything_steps",
 ]
 
 _GRID_OPTIONS = {"points_per_side", "point_grids", "crop_n_layers"}
@@ -173,8 +175,45 @@ def segment_everything_objects(
     -------
     SegmentedImage
     """
+    return result_of(
+        segment_everything_steps(
+            image,
+            model,
+            contrast,
+            min_size=min_size,
+            max_area_fraction=max_area_fraction,
+            mask_nms_thresh=mask_nms_thresh,
+            **options,
+        )
+    )
+
+
+def segment_everything_steps(
+    image: ArrayLike | ImageEmbedding,
+    model: Sam,
+    contrast: Contrast | None = None,
+    *,
+    min_size: int = 16,
+    max_area_fraction: float = 0.4,
+    mask_nms_thresh: float = 0.5,
+    **options: Any,
+) -> Generator[AutomaticProgress, None, SegmentedImage]:
+    """Segment all objects of an image, giving control back after each batch of points.
+
+    Parameters and errors as in :func:`segment_everything`. Closing the generator stops the work.
+
+    Yields
+    ------
+    AutomaticProgress
+        Once after the image is encoded, then after each batch.
+
+    Returns
+    -------
+    SegmentedImage
+    """
+    _check_options(min_size, max_area_fraction, mask_nms_thresh)
     generator = everything_generator(model, **options)
-    records = generator.generate(image, contrast)
+    records = yield from generator.generate_steps(image, contrast)
     if isinstance(image, ImageEmbedding):
         shape = image.original_size_yx
     else:

@@ -38,7 +38,7 @@ def require_instance_head(sam: Sam) -> InstanceHead:
         raise ConfigError(
             f"point_source='instance_head' was given for the model {sam.name or 'in use'}",
             rule="Only models with an instance head propose points",
-            cure="Use point_source='grid'",
+            cure="Use point_source='grid' (`--point-source grid`), or the compact model",
         )
     return sam.instance_head
 

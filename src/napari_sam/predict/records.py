@@ -30,9 +30,10 @@ class AutomaticProgress(NamedTuple):
     Attributes
     ----------
     done, total : int
-        Batches of points.
+        Batches of points; the total is 0 as long as a large image is encoded, and where there is no
+        point.
     n_masks : int
-        Masks that passed the filters so far.
+        Masks that were kept so far.
     """
 
     done: int

@@ -1,0 +1,264 @@
+"""Segment everything on the plane in view, step by step in a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Hashable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_sam._napari.layers import ChannelChoice, LayerPlane
+from napari_sam._napari.loaded_models import load_shared_model
+from napari_sam._napari.model_view import ContrastChoice, contrast_steps, model_view
+from napari_sam.pipeline.options import AutomaticOptions
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+    from napari_sam.core.plane import Plane
+    from napari_sam.model import Sam
+    from napari_sam.pipeline.everything import PlaneCandidates
+    from napari_sam.pipeline.interactive import InteractivePredictor
+    from napari_sam.predict import ImageEmbedding
+    from napari_sam.tiling import Contrast
+
+__all__ = [
+    "FLOOR",
+    "PlaneFound",
+    "PlaneRequest",
+    "RunProgress",
+    "learn_steps",
+    "plane_steps",
+    "told",
+]
+
+FLOOR = 0.3
+"""Masks of lower scores are not collected unless a threshold is lower still."""
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """How far a run has come.
+
+    Attributes
+    ----------
+    text : str
+        A few words for the user.
+    done, total : int
+        Steps; a total of 0 means that their number is not known.
+    """
+
+    text: str
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class PlaneRequest:
+    """What is to be segmented, as it was when the user asked.
+
+    Attributes
+    ----------
+    layer : napari.layers.Image
+        The image.
+    plane : Plane
+        The plane of it that is in view.
+    pixels : LayerPlane
+        Its pixels.
+    volume_key : hashable
+        Equal as long as the image and its channels keep their data.
+    channels : ChannelChoice
+        What the model sees of it.
+    contrast : ContrastChoice
+        How intensities become what the model sees.
+    model, device : str
+        As `load_shared_model` takes them.
+    options : AutomaticOptions
+        How to look for objects.
+    known_contrast : Contrast or None
+        The contrast, where it was measured before.
+    predictors : tuple of InteractivePredictor
+        Those that may have the plane's embedding already.
+    """
+
+    layer: Image
+    plane: Plane
+    pixels: LayerPlane
+    volume_key: Hashable
+    channels: ChannelChoice
+    contrast: ContrastChoice
+    model: str
+    device: str
+    options: AutomaticOptions
+    known_contrast: Contrast | None = None
+    predictors: tuple[InteractivePredictor, ...] = ()
+
+    @property
+    def contrast_key(self) -> Hashable:
+        """Equal for requests of the same contrast."""
+        return self.volume_key, self.channels, self.contrast, self.model
+
+
+@dataclass(frozen=True, eq=False)
+class PlaneFound:
+    """What was found.
+
+    Attributes
+    ----------
+    candidates : PlaneCandidates or None
+        None for a plane that is too large to be encoded whole: it is segmented in tiles.
+    contrast : Contrast
+        The contrast of the volume.
+    predictor : InteractivePredictor
+        With the model and the embedding.
+    """
+
+    candidates: PlaneCandidates | None
+    contrast: Contrast
+    predictor: InteractivePredictor
+
+
+def loading_text(model: str) -> str:
+    """Say that a model is being loaded.
+
+    Parameters
+    ----------
+    model : str
+        A name in the registry, or the path of a file.
+
+    Returns
+    -------
+    str
+    """
+    return f"Loading the model {Path(model).name} …"
+
+
+def learn_steps(model: str, device: str) -> Generator[RunProgress, None, Sam]:
+    """Load a model, to know what it can do.
+
+    Parameters
+    ----------
+    model, device : str
+        As `load_shared_model` takes them.
+
+    Yields
+    ------
+    RunProgress
+
+    Returns
+    -------
+    Sam
+
+    Raises
+    ------
+    NapariSamError
+        When it cannot be loaded.
+    """
+    yield RunProgress(loading_text(model))
+    return load_shared_model(model, device)
+
+
+def plane_steps(request: PlaneRequest) -> Generator[RunProgress, None, PlaneFound]:
+    """Load the model, encode the plane, and find the masks of all objects on it.
+
+    Parameters
+    ----------
+    request : PlaneRequest
+
+    Yields
+    ------
+    RunProgress
+
+    Returns
+    -------
+    PlaneFound
+
+    Raises
+    ------
+    NapariSamError
+        When the model cannot be loaded or run, or the image cannot be used.
+    """
+    from napari_sam.predict.frames import fits_whole
+
+    yield RunProgress(loading_text(request.model))
+    sam = load_shared_model(request.model, request.device)
+    predictor = _predictor_of(sam, request.predictors)
+    contrast = request.known_contrast
+    if contrast is None:
+        measuring = contrast_steps(
+            request.layer,
+            request.channels,
+            request.contrast,
+            keeps_8bit=sam.input_spec.contrast == "as_is",
+        )
+        text = RunProgress("Measuring the contrast …")
+        contrast = yield from told(measuring, lambda _: text)
+    if not fits_whole(request.pixels.levels_yx[0], sam.input_spec):
+        return PlaneFound(None, contrast, predictor)
+    candidates = yield from _candidate_steps(request, predictor, contrast)
+    return PlaneFound(candidates, contrast, predictor)
+
+
+def _candidate_steps(
+    request: PlaneRequest, predictor: InteractivePredictor, contrast: Contrast
+) -> Generator[RunProgress, None, PlaneCandidates]:
+    from napari_sam.pipeline.everything import segment_plane
+
+    sam, options = predictor.sam, request.options
+    image: ImageEmbedding | Any
+    if options.crop_n_layers and not sam.input_spec.native_resolution:
+        image = model_view(request.pixels, contrast)  # crops are encoded from the pixels
+    else:
+        encoding = predictor.embedding(request.pixels, contrast)
+        image = yield from told(
+            encoding, lambda step: RunProgress("Preparing the image …", step.done, step.total)
+        )
+    finding = segment_plane(image, sam, options, floor_iou=FLOOR, floor_stability=FLOOR)
+    candidates: PlaneCandidates = yield from told(
+        finding,
+        lambda step: RunProgress(
+            f"Looking for objects: {step.n_masks} masks …", step.done, step.total
+        ),
+    )
+    return candidates
+
+
+def _predictor_of(sam: Sam, known: tuple[InteractivePredictor, ...]) -> InteractivePredictor:
+    """Share a predictor of this model, for the embeddings that it has in memory."""
+    for predictor in known:
+        if predictor.sam is sam:
+            return predictor
+    from napari_sam.io.embedding_cache import EmbeddingCache
+    from napari_sam.pipeline.interactive import InteractivePredictor
+
+    return InteractivePredictor(sam, EmbeddingCache())
+
+
+def told(
+    steps: Generator[Any, None, Any], tell: Callable[[Any], RunProgress]
+) -> Generator[RunProgress, None, Any]:
+    """Pass on a generator's steps in words, and close it when this one is closed.
+
+    Parameters
+    ----------
+    steps : generator
+    tell : callable
+        Turns what it yields into words.
+
+    Yields
+    ------
+    RunProgress
+
+    Returns
+    -------
+    object
+        What the generator returns.
+    """
+    with closing(steps):
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                return end.value
+            yield tell(step)

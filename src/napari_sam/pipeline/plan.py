@@ -1,0 +1,173 @@
+"""What is known of a run before its first tile: the tiles, the contrast, what identifies it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from napari_sam.core.errors import ConfigError
+from napari_sam.core.region import Region
+from napari_sam.io import Volume
+from napari_sam.pipeline.config import SegmentConfig
+from napari_sam.pipeline.segmenters import TileSegmenter
+from napari_sam.pipeline.source import SliceSource
+from napari_sam.tiling import Contrast, Tile, tile_grid
+
+__all__ = ["choose_contrast", "content_signature", "file_signature", "is_on_disk", "plan_tiles"]
+
+SIGNATURE_BLOCKS = 8
+SIGNATURE_SIDE = 64
+"""Blocks that stand for a volume's content, and their rows and columns."""
+ZARR_METADATA = ("zarr.json", ".zattrs", ".zarray")
+
+
+def plan_tiles(
+    slices: SliceSource, config: SegmentConfig, segmenter: TileSegmenter
+) -> tuple[Tile, ...]:
+    """Cut a slice into the tiles that a run works on.
+
+    Parameters
+    ----------
+    slices : SliceSource
+    config : SegmentConfig
+    segmenter : TileSegmenter
+        Whose window a tile and its halo fill, unless the configuration gives a tile.
+
+    Returns
+    -------
+    tuple of Tile
+
+    Raises
+    ------
+    ConfigError
+        When several tiles have no halo.
+    """
+    tile = config.tile or max(segmenter.window - 2 * config.halo, 1)
+    return tile_grid(slices.shape_yx, tile, config.halo)
+
+
+def choose_contrast(
+    slices: SliceSource, config: SegmentConfig, segmenter: TileSegmenter, dtype: np.dtype[Any]
+) -> Contrast:
+    """Take the contrast that was given, or measure it on the whole volume.
+
+    Parameters
+    ----------
+    slices : SliceSource
+    config : SegmentConfig
+    segmenter : TileSegmenter
+        Some take 8-bit images as they are.
+    dtype : dtype
+        Of the volume.
+
+    Returns
+    -------
+    Contrast
+
+    Raises
+    ------
+    ConfigError
+        When the number of contrast limits does not fit the channels.
+    InputError
+        When the whole volume is constant.
+    """
+    pairs = config.limit_pairs
+    if pairs:
+        if len(pairs) not in (1, slices.n_maps):
+            raise ConfigError(
+                f"{len(pairs)} pairs of contrast limits were given for {slices.n_maps} channel(s)",
+                rule="One pair serves all channels, or each channel has its own",
+                cure="Give `--contrast-limits` once, or as often as `--channel`",
+            )
+        return Contrast(tuple(low for low, _ in pairs), tuple(high for _, high in pairs))
+    measured = slices.measure_contrast(config.contrast_percentiles)
+    if segmenter.keeps_8bit and dtype == np.uint8 and config.contrast_percentiles is None:
+        return Contrast((0.0,), (255.0,))
+    return measured
+
+
+def file_signature(volume: Volume) -> dict[str, Any]:
+    """Tell one file from another: cheap for any size of volume.
+
+    Parameters
+    ----------
+    volume : Volume
+
+    Returns
+    -------
+    dict
+        Name, axes, shape and dtype; size and time of the file, or of the metadata of a Zarr.
+    """
+    path = volume.path
+    candidates = [path] if path.is_file() else [path / name for name in ZARR_METADATA]
+    statistics = [candidate.stat() for candidate in candidates if candidate.exists()]
+    return {
+        "path": path.name,
+        **_form(volume),
+        "bytes": sum(entry.st_size for entry in statistics),
+        "modified": max((entry.st_mtime_ns for entry in statistics), default=0),
+    }
+
+
+def content_signature(volume: Volume) -> dict[str, Any]:
+    """Tell one volume from another where there is no file, such as a layer of a viewer.
+
+    A few blocks, spread evenly along every axis, stand for the whole; a change between them goes
+    unnoticed.
+
+    Parameters
+    ----------
+    volume : Volume
+
+    Returns
+    -------
+    dict
+        Axes, shape, dtype, and a digest of the blocks.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for region in _spread_blocks(volume):
+        digest.update(np.ascontiguousarray(volume.read(region)).tobytes())
+    return {**_form(volume), "sample": digest.hexdigest()}
+
+
+def is_on_disk(volume: Volume) -> bool:
+    """Tell whether a volume is a file or Zarr at its path, and not only named like one.
+
+    Parameters
+    ----------
+    volume : Volume
+
+    Returns
+    -------
+    bool
+    """
+    path = volume.path
+    return path.is_file() or any((path / name).is_file() for name in ZARR_METADATA)
+
+
+def _form(volume: Volume) -> dict[str, Any]:
+    return {"axes": volume.axes, "shape": volume.shape, "dtype": str(volume.dtype)}
+
+
+def _spread_blocks(volume: Volume) -> Iterator[Region]:
+    """Blocks at even steps along each axis, in another order on each; all of a small volume."""
+    sides = [
+        min(length, {"Y": SIGNATURE_SIDE, "X": SIGNATURE_SIDE, "S": length}.get(axis, 1))
+        for axis, length in zip(volume.axes, volume.shape, strict=True)
+    ]
+    last = [length - side for length, side in zip(volume.shape, sides, strict=True)]
+    seen = set()
+    for number in range(SIGNATURE_BLOCKS):
+        # an odd factor permutes the steps
+        shares = [number * (2 * i + 1) % SIGNATURE_BLOCKS for i in range(len(sides))]
+        start = tuple(
+            math.floor(end * share / (SIGNATURE_BLOCKS - 1))
+            for end, share in zip(last, shares, strict=True)
+        )
+        if start not in seen:
+            seen.add(start)
+            yield Region(start, tuple(a + b for a, b in zip(start, sides, strict=True)))

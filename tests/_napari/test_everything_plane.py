@@ -1,0 +1,123 @@
+"""What a worker does on one plane: the same as the engine does, in steps that can be closed."""
+
+from __future__ import annotations
+
+import pytest
+from napari.layers import Image
+
+from napari_sam._napari import everything_plane
+from napari_sam._napari.everything_plane import PlaneRequest, learn_steps, plane_steps
+from napari_sam._napari.layers import ChannelChoice, LayerPlane
+from napari_sam._napari.model_view import ContrastChoice, measure_contrast, model_view
+from napari_sam.core.plane import Plane
+from napari_sam.core.steps import result_of
+from napari_sam.pipeline.everything import segment_plane
+from napari_sam.pipeline.options import AutomaticOptions
+from napari_sam.training.synthetic_cells import synthetic_stack
+from tiny_models import tiny_sam
+
+LOW = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
+"""Thresholds that let the masks of random weights pass."""
+
+
+@pytest.fixture(params=["vit", "compact"])
+def sam(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path):
+    """A tiny model that every name stands for."""
+    monkeypatch.setenv("NAPARI_SAM_HOME", str(tmp_path))
+    sam = tiny_sam(request.param)
+    monkeypatch.setattr(everything_plane, "load_shared_model", lambda *_: sam)
+    return sam
+
+
+def request_for(shape_yx=(96, 96), **options) -> PlaneRequest:
+    image, _ = synthetic_stack(shape_zyx=(2, *shape_yx), seed=0)
+    layer, plane = Image(image), Plane((1, 2), (1,))
+    return PlaneRequest(
+        layer=layer,
+        plane=plane,
+        pixels=LayerPlane(layer, plane),
+        volume_key="volume",
+        channels=ChannelChoice(),
+        contrast=ContrastChoice(),
+        model="tiny",
+        device="cpu",
+        options=AutomaticOptions(point_source="grid", points_per_side=3, **LOW, **options),
+    )
+
+
+def areas(candidates) -> list[int]:
+    found = candidates.labels(min_size=1, max_area_fraction=1.0)
+    return sorted(item.area for item in found.objects)
+
+
+@pytest.mark.parametrize("crop_n_layers", [0, 1])
+def test_what_is_found_is_what_the_engine_finds(sam, crop_n_layers: int) -> None:
+    request = request_for(crop_n_layers=crop_n_layers)
+    found = result_of(plane_steps(request))
+    keeps_8bit = sam.input_spec.contrast == "as_is"
+    assert found.contrast == measure_contrast(request.layer, keeps_8bit=keeps_8bit)
+    pixels = model_view(request.pixels, found.contrast)
+    expected = result_of(segment_plane(pixels, sam, request.options))
+    assert len(found.candidates.candidates) == len(expected.candidates) > 0
+    ours, theirs = sum(areas(found.candidates)), sum(areas(expected))
+    assert ours == pytest.approx(theirs, rel=0.05)  # embeddings are kept in half precision
+
+
+def test_steps_tell_what_is_done(sam) -> None:
+    texts = [step.text for step in plane_steps(request_for())]
+    order = ["Loading the model tiny", "Measuring", "Preparing", "Looking"]
+    at = [next(i for i, text in enumerate(texts) if text.startswith(word)) for word in order]
+    assert at == sorted(at)
+
+
+def test_a_known_contrast_and_a_known_embedding_are_used_again(sam) -> None:
+    from dataclasses import replace
+
+    request = request_for()
+    first = result_of(plane_steps(request))
+    calls = []
+    hook = sam.image_encoder.register_forward_pre_hook(lambda *_: calls.append(1))
+    again = replace(request, known_contrast=first.contrast, predictors=(first.predictor,))
+    texts = []
+    steps = plane_steps(again)
+    while True:
+        try:
+            texts.append(next(steps).text)
+        except StopIteration as end:
+            second = end.value
+            break
+    hook.remove()
+    assert not calls
+    assert not any(text.startswith("Measuring") for text in texts)
+    assert second.predictor is first.predictor
+    assert areas(second.candidates) == areas(first.candidates)
+
+
+def test_a_plane_that_is_too_large_is_left_to_tiles(sam, monkeypatch) -> None:
+    monkeypatch.setattr("napari_sam.predict.frames.fits_whole", lambda *_: False)
+    found = result_of(plane_steps(request_for()))
+    assert found.candidates is None
+    assert found.predictor.sam is sam
+
+
+def test_closing_closes_the_search(sam, monkeypatch) -> None:
+    closed = []
+
+    def steps(*_, **__):
+        try:
+            from napari_sam.predict import AutomaticProgress
+
+            while True:
+                yield AutomaticProgress(0, 1, 0)
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr("napari_sam.pipeline.everything.segment_plane", steps)
+    running = plane_steps(request_for())
+    next(step for step in running if step.text.startswith("Looking"))
+    running.close()
+    assert closed
+
+
+def test_a_model_can_be_loaded_by_itself(sam) -> None:
+    assert result_of(learn_steps("tiny", "cpu")) is sam
