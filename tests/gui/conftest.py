@@ -78,9 +78,11 @@ def wait_until() -> Callable[[Callable[[], bool]], None]:
 
 
 def running_threads() -> set[threading.Thread]:
-    """Return the threads, without those that zarr keeps for the whole life of the process."""
+    """Return the threads, without those that zarr and dask keep for the life of the process."""
     of_zarr = ("zarr", "asyncio_")  # its event loop, and the threads that read files for it
-    return {thread for thread in threading.enumerate() if not thread.name.startswith(of_zarr)}
+    ours = {thread for thread in threading.enumerate() if not thread.name.startswith(of_zarr)}
+    dask_pool = getattr(sys.modules.get("dask.threaded"), "default_pool", None)
+    return ours - getattr(dask_pool, "_threads", set())
 
 
 def window_widgets() -> set[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from gui.hands import process_events
+from gui.hands import process_events, wait_until
 from gui.segmenting import (
     A,
     B,

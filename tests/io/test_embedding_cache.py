@@ -7,7 +7,6 @@ import subprocess
 import sys
 import warnings
 import zipfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -162,23 +161,32 @@ def test_a_folder_that_cannot_be_written_is_announced_once(tmp_path: Path) -> No
         assert cache.size_bytes() == cache.clear() == 0
 
 
-@pytest.fixture
-def full_disk() -> Iterator[None]:
-    """Let no file of this process grow beyond some bytes, as a full disk does."""
-    resource = pytest.importorskip("resource", reason="Windows has no such limit")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+FILLER = """
+import resource
+import sys
+import warnings
+import numpy as np
+from napari_sam.io.embedding_cache import EmbeddingCache
+
+# As on a full disk, no file can grow beyond some bytes.
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))
+given = np.random.default_rng(0).normal(size=(64, 16, 24)).astype(np.float16)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    assert not EmbeddingCache(sys.argv[1]).put("key", {"features": given})
+print(*(f"{warning.category.__name__}: {warning.message}" for warning in caught))
+"""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of file sizes")
-def test_a_full_disk_is_announced_and_leaves_nothing(
-    cache: EmbeddingCache, full_disk: None
-) -> None:
-    with pytest.warns(NapariSamWarning, match="cannot be stored"):
-        assert not cache.put(KEY, arrays(channels=64))
-    assert not list(cache.directory.iterdir())
+def test_a_full_disk_is_announced_and_leaves_nothing(tmp_path: Path) -> None:
+    # In a process of its own: the limit would also hold for the output of this one.
+    command = [sys.executable, "-c", FILLER, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("NapariSamWarning: ")
+    assert "cannot be stored" in done.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def test_after_clearing_a_full_folder_it_is_tried_again(
