@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_sam.model.layers import MLP, ImageFeatures, LayerNorm2d
+from napari_sam.model.mask_drawing import DrawnMaps, draw_in_strips
 from napari_sam.model.prompt_encoder import PromptEmbeddings
 from napari_sam.model.prompt_mixing import PromptMixing
 from napari_sam.model.transformer import TwoWayTransformer
@@ -139,29 +140,24 @@ class MaskDecoder(nn.Module):
     ) -> Tensor:
         """Upscale the image tokens and weigh them by each mask token, (N, M, 4h, 4w)."""
         h, w = features.embedding.shape[-2:]
-        count, _, channels = decoded.image_tokens.shape
-        upscaled = self._upscale(
-            decoded.image_tokens.transpose(1, 2).reshape(count, channels, h, w),
-            features,
-            prompts,
-        )
         networks = list(self.output_hypernetworks_mlps)[masks]
         weights = torch.stack(
             [network(decoded.mask_tokens[:, index]) for index, network in enumerate(networks)],
             dim=1,
         )  # (N, M, c)
-        logits = weights @ upscaled.flatten(2)
-        return logits.reshape(*logits.shape[:2], 4 * h, 4 * w)
-
-    def _upscale(self, image: Tensor, features: ImageFeatures, prompts: PromptEmbeddings) -> Tensor:
-        first, norm, activation, second, last = self.output_upscaling
-        coarse = first(image)
+        fine, coarse = list(features.skips[:1]), list(features.skips[1:])
         if prompts.dense_fine is not None:
-            coarse = coarse + prompts.dense_fine
-        if features.skips:
-            coarse = coarse + features.skips[1]
-        fine = second(activation(norm(coarse)))
-        if features.skips:
-            fine = fine + features.skips[0]
-        upscaled: Tensor = last(fine)
+            coarse.append(prompts.dense_fine)
+        tokens = decoded.image_tokens
+        if tokens.device.type == "cpu" and not torch.is_grad_enabled():
+            added = DrawnMaps(coarse, fine)
+            return draw_in_strips(self.output_upscaling, tokens, (h, w), added, weights)
+        image = torch.unflatten(tokens.transpose(1, 2), 2, (h, w))
+        logits = weights @ self._upscale(image, coarse, fine).flatten(2)
+        return torch.unflatten(logits, 2, (4 * h, 4 * w))
+
+    def _upscale(self, image: Tensor, coarse: list[Tensor], fine: list[Tensor]) -> Tensor:
+        first, norm, activation, second, last = self.output_upscaling
+        upscaled: Tensor = activation(norm(sum(coarse, start=first(image))))
+        upscaled = last(sum(fine, start=second(upscaled)))
         return upscaled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from napari_sam.model.layers import MLPBlock
@@ -136,14 +137,60 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(internal_dim, embedding_dim)
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend from ``q`` (N, Tq, C) to ``k`` and ``v`` (N, Tk, C)."""
+        """Attend from ``q`` (N, Tq, C) to ``k`` and ``v`` (N, Tk, C).
+
+        Between a few tokens and an image, the projections of the image are folded into the tokens
+        where that takes fewer operations, unless gradients are wanted. The result is the same up to
+        rounding.
+        """
+        few = self.q_proj.out_features // self.num_heads  # channels of a head
+        if not torch.is_grad_enabled():
+            if q.shape[1] <= few < k.shape[1]:
+                return self._from_few(q, k, v)
+            if k.shape[1] <= few < q.shape[1]:
+                return self._to_few(q, k, v)
         attended = nn.functional.scaled_dot_product_attention(
             self._split(self.q_proj(q)), self._split(self.k_proj(k)), self._split(self.v_proj(v))
         )  # (N, heads, Tq, C / heads)
-        projected: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
-        return projected
+        return self._join(attended)
+
+    def _from_few(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend from a few tokens, without projecting keys and values.
+
+        A head's score q . (W k + b) is (q W) . k, and a constant that softmax takes away; its
+        values' mean is W times the mean of ``v``, and b.
+        """
+        queries = self._split(self.q_proj(q) * self._scale)
+        folded = (queries @ self._by_head(self.k_proj.weight)).flatten(1, 2)  # (N, heads * Tq, C)
+        shares = (folded @ k.transpose(1, 2)).softmax(dim=-1)
+        means = torch.unflatten(shares @ v, 1, (self.num_heads, -1))  # (N, heads, Tq, C)
+        bias = self.v_proj.bias.view(self.num_heads, 1, -1)
+        return self._join(means @ self._by_head(self.v_proj.weight).transpose(1, 2) + bias)
+
+    def _to_few(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend to a few tokens, without projecting queries, nor the result by itself."""
+        keys = self._split(self.k_proj(k) * self._scale)
+        values = self._split(self.v_proj(v))
+        folded = (keys @ self._by_head(self.q_proj.weight)).flatten(1, 2)  # (N, heads * Tk, C)
+        bias = (keys @ self.q_proj.bias.view(self.num_heads, -1, 1)).flatten(1)  # (N, heads * Tk)
+        scores = q @ folded.transpose(1, 2) + bias[:, None]  # (N, Tq, heads * Tk)
+        shares = torch.unflatten(scores, 2, (self.num_heads, -1)).softmax(dim=-1).flatten(2)
+        joined = values @ self._by_head(self.out_proj.weight.T)
+        return torch.baddbmm(self.out_proj.bias, shares, joined.flatten(1, 2))
+
+    @property
+    def _scale(self) -> float:
+        return float((self.q_proj.out_features // self.num_heads) ** -0.5)
+
+    def _by_head(self, weight: Tensor) -> Tensor:
+        """Rows of a projection by head, (heads, C / heads, C)."""
+        return torch.unflatten(weight, 0, (self.num_heads, -1))
 
     def _split(self, x: Tensor) -> Tensor:
         count, length, channels = x.shape
         heads = x.view(count, length, self.num_heads, channels // self.num_heads)
         return heads.transpose(1, 2)  # (N, heads, T, C / heads)
+
+    def _join(self, attended: Tensor) -> Tensor:
+        projected: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
+        return projected

@@ -68,7 +68,7 @@ def decode_all_masks(
     """Decode the prompts of one object.
 
     Which of the masks is meant depends on the prompts; all of them cost hardly more than one. The
-    embedding may be in half precision: only the window that is decoded is cast.
+    embedding may be in half precision; the masks are computed in single precision.
 
     Parameters
     ----------
@@ -109,9 +109,7 @@ def decode_all_masks(
 
 def _window_features(sam: Sam, embedding: ImageEmbedding, view: View) -> ImageFeatures:
     cut = crop_features(embedding.as_features(), view.window, sam.input_spec.stride)
-    return ImageFeatures(
-        cut.embedding.to(torch.float32), tuple(skip.to(torch.float32) for skip in cut.skips)
-    )
+    return cut._replace(embedding=cut.embedding.to(torch.float32))
 
 
 def _as_tensors(
