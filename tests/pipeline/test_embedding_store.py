@@ -93,18 +93,18 @@ def test_the_key_is_all_that_counts(sam: Sam) -> None:
     assert embedding_key(sam, pixels_of()) in keys
 
 
-def test_the_oldest_are_forgotten_and_the_newest_stays(sam: Sam) -> None:
+def test_the_oldest_are_forgotten_and_the_newest_stay(sam: Sam) -> None:
     store = EmbeddingStore(sam, None, LARGE)
     one = store.get("a", pixels_of)
     size = sum(t.numel() * 2 for t in (one.features, *one.skips))
-    store = EmbeddingStore(sam, None, 2 * size)
-    for key in ("a", "b", "a", "c"):
+    store = EmbeddingStore(sam, None, 3 * size)
+    for key in ("a", "b", "c", "a", "d"):
         store.get(key, pixels_of)
-    assert [key for key in "abc" if store.is_ready(key)] == ["a", "c"]
+    assert [key for key in "abcd" if store.is_ready(key)] == ["a", "c", "d"]
     small = EmbeddingStore(sam, None, 0)
-    for key in ("a", "b"):
+    for key in ("a", "b", "c"):
         small.get(key, pixels_of)
-    assert [key for key in "ab" if small.is_ready(key)] == ["b"]
+    assert [key for key in "abc" if small.is_ready(key)] == ["b", "c"]
 
 
 def count_windows(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> list[int]:

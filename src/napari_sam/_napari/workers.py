@@ -25,6 +25,7 @@ from typing import Any, Generic, TypeVar
 
 from qtpy.QtCore import QObject
 
+from napari_sam._napari.free_memory import give_back_free_memory
 from napari_sam._napari.mailbox import call_safely, mailbox, warnings_as_notices
 from napari_sam._napari.notices import show_error
 from napari_sam._napari.thread_priority import stand_back
@@ -159,6 +160,7 @@ class Job(_Owned):
         outcome = _attempt(self._drive)
         self._is_running = False
         self._mailbox.post(partial(self._deliver_end, outcome))
+        give_back_free_memory()
 
     def _drive(self) -> Any:
         steps = self._steps() if callable(self._steps) else self._steps

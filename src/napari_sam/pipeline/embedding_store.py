@@ -27,6 +27,9 @@ __all__ = ["EmbedProgress", "EmbeddingStore", "embedding_key"]
 _FORMAT_VERSION = 1
 """Part of the key: another way to compute or store an embedding needs another number."""
 
+_KEPT = 2
+"""Embeddings that stay in any case: of the plane in view, and of the one prepared ahead."""
+
 _LOAD_BYTES_PER_S = 3e8
 """How fast a disk cache gives embeddings back, at least."""
 
@@ -84,7 +87,7 @@ class EmbeddingStore:
     cache : EmbeddingCache or None
         The disk cache.
     memory_bytes : int
-        Size that the embeddings in memory keep to; the newest stays in any case.
+        Size that the embeddings in memory keep to; the two newest stay in any case.
     """
 
     def __init__(self, sam: Sam, cache: EmbeddingCache | None, memory_bytes: int) -> None:
@@ -174,7 +177,7 @@ class EmbeddingStore:
             self._embeddings[key] = embedding
             self._embeddings.move_to_end(key)
             total = sum(_bytes_of(kept) for kept in self._embeddings.values())
-            while total > self._memory_bytes and len(self._embeddings) > 1:
+            while total > self._memory_bytes and len(self._embeddings) > _KEPT:
                 _, dropped = self._embeddings.popitem(last=False)
                 total -= _bytes_of(dropped)
 

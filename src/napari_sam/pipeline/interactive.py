@@ -44,11 +44,11 @@ class InteractivePredictor:
     cache : EmbeddingCache or None
         Where embeddings are kept on disk.
     memory_bytes : int
-        Size that the embeddings in memory keep to.
+        Size that the embeddings in memory keep to; the two newest stay in any case.
     """
 
     def __init__(
-        self, sam: Sam, cache: EmbeddingCache | None = None, memory_bytes: int = 2**28
+        self, sam: Sam, cache: EmbeddingCache | None = None, memory_bytes: int = 2**27
     ) -> None:
         self.sam = sam
         self._store = EmbeddingStore(sam, cache, memory_bytes)
