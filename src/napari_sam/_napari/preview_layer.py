@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from napari.layers import Labels
@@ -40,6 +40,37 @@ _FIRST_FILL = len(CANDIDATE_COLORS) + 1
 _FILL_OPACITY = 0.45
 
 
+class _Shown(NamedTuple):
+    """What is drawn; to draw it again costs napari a refresh and a frame."""
+
+    image: Image
+    plane: Plane
+    zoom: float
+    parts: tuple[MaskPatch | int, ...]
+
+    @classmethod
+    def of(
+        cls,
+        viewer: napari.Viewer,
+        image: Image,
+        plane: Plane,
+        masks: Sequence[MaskPatch],
+        outlines: Sequence[tuple[int, MaskPatch]],
+    ) -> _Shown:
+        zoom = float(camera_of(viewer).zoom)
+        lines = (part for outline in outlines for part in outline)
+        return cls(image, plane, zoom, (*masks, *lines))
+
+    def equals(self, other: _Shown | None) -> bool:
+        return (
+            other is not None
+            and self.image is other.image
+            and (self.plane, self.zoom) == (other.plane, other.zoom)
+            and len(self.parts) == len(other.parts)
+            and all(one is another for one, another in zip(self.parts, other.parts, strict=True))
+        )
+
+
 class PreviewLayer:
     """Draw masks over an image.
 
@@ -57,6 +88,7 @@ class PreviewLayer:
         self._page: Region | None = None
         self._pixels: NDArray[np.uint8] = np.zeros((1, 1), np.uint8)
         self._drawn: list[Region] = []
+        self._shown: _Shown | None = None
 
     @property
     def layer(self) -> Labels | None:
@@ -86,6 +118,10 @@ class PreviewLayer:
         outlines : sequence of (int, MaskPatch)
             Drawn as outlines, each with the number of its colour in `CANDIDATE_COLORS`.
         """
+        self._shown, before = _Shown.of(self._viewer, image, plane, masks, outlines), self._shown
+        if self._shown.equals(before) and self._drawn and self._layer in self._viewer.layers:
+            self._follow(image)
+            return
         patches = [patch.clipped(shape_yx) for patch in masks]
         lines = [(number, patch.clipped(shape_yx)) for number, patch in outlines]
         everything = [*patches, *(patch for _, patch in lines)]
