@@ -111,7 +111,8 @@ def segment(ctx: click.Context, /, source: Path, target: Path, **options: Any) -
     """Segment every object of INPUT into the OME-Zarr label image OUTPUT.
 
     INPUT is a TIFF, OME-TIFF, ImageJ stack, OME-Zarr, Zarr array, PNG or JPEG, in 2D or with z, t,
-    channels or RGB. OUTPUT opens in napari and any other OME-Zarr reader.
+    channels or RGB; or a series of TIFF files: their folder, or a pattern in quotes. OUTPUT opens
+    in napari and any other OME-Zarr reader.
     """
     is_dry_run = options.pop("dry_run")
     config = _config(options)

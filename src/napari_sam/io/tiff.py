@@ -15,7 +15,7 @@ import zarr
 from napari_sam.core.errors import InputError
 from napari_sam.io.volume import ArrayVolume, LazyArray, Volume, resolve_axes, unreadable
 
-__all__ = ["open_tiff"]
+__all__ = ["checked_series", "open_tiff", "pixel_sizes", "stated_axes"]
 
 PALETTE = 3
 RGB = 2
@@ -61,6 +61,32 @@ def open_tiff(path: Path, axes: str | None = None) -> Volume:
     InputError
         When the file is truncated or damaged, holds palette colours, or has ambiguous axes.
     """
+    file, series = checked_series(path)
+    try:
+        return _volume(path, file, series, axes)
+    except Exception as error:  # tifffile raises anything on damaged files
+        file.close()
+        raise unreadable(path, error) from error
+
+
+def checked_series(path: Path) -> tuple[Any, Any]:
+    """Open a TIFF and look whether all pixels of its first series are there.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    file : tifffile.TiffFile
+        For the caller to close.
+    series : tifffile.TiffPageSeries
+
+    Raises
+    ------
+    InputError
+        When the file is truncated or damaged.
+    """
     file = None
     try:
         with _complaints() as complaints:
@@ -68,14 +94,32 @@ def open_tiff(path: Path, axes: str | None = None) -> Volume:
             len(file.pages)  # walks the whole chain of pages, so that a truncated one is noticed
             series = file.series[0]
         _check_complete(path, file, series, complaints)
-        return _volume(path, file, series, axes)
     except Exception as error:  # tifffile raises anything on damaged files
         if file is not None:
             file.close()
         raise unreadable(path, error) from error
+    return file, series
 
 
-def _volume(path: Path, file: Any, series: Any, axes: str | None) -> Volume:
+def stated_axes(path: Path, series: Any) -> str:
+    """Read the axes of a series as far as the file can be trusted with them.
+
+    Parameters
+    ----------
+    path : Path
+        For the message.
+    series : tifffile.TiffPageSeries
+
+    Returns
+    -------
+    str
+        One letter per axis; `Q`, `I` and `?` stand for unknown.
+
+    Raises
+    ------
+    InputError
+        When the file holds palette colours.
+    """
     page = series.keyframe
     if page.photometric == PALETTE:
         raise InputError(
@@ -83,17 +127,44 @@ def _volume(path: Path, file: Any, series: Any, axes: str | None) -> Volume:
             rule="Pixels must be intensities or RGB; palette numbers are neither",
             cure="Save the image as RGB",
         )
-    hint = series.axes if page.photometric == RGB else series.axes.replace("S", "C")
+    hint = str(series.axes if page.photometric == RGB else series.axes.replace("S", "C"))
     if series.kind == "shaped" and "S" in hint[:-1]:
         # tifffile's own writer has stored any three or four planes as RGB: the file cannot be
         # trusted, and a stack taken for colours would lose its fourth plane
         hint = hint.replace("S", "?")
-    letters = resolve_axes(series.shape, axes, hint)
+    return hint
+
+
+def pixel_sizes(file: Any, page: Any) -> tuple[dict[str, float], dict[str, str]]:
+    """Read pixel sizes and their units from OME or ImageJ metadata.
+
+    Parameters
+    ----------
+    file : tifffile.TiffFile
+    page : tifffile.TiffPage
+        The first of the series.
+
+    Returns
+    -------
+    scale : dict of str to float
+        Size per axis letter, where the file says it.
+    units : dict of str to str
+        Unit per axis letter as NGFF spells it.
+    """
+    if file.is_ome:
+        return _ome_pixel_sizes(file.ome_metadata)
+    if file.is_imagej:
+        return _imagej_pixel_sizes(file.imagej_metadata or {}, page)
+    return {}, {}
+
+
+def _volume(path: Path, file: Any, series: Any, axes: str | None) -> Volume:
+    letters = resolve_axes(series.shape, axes, stated_axes(path, series))
     arrays = [
         cast(LazyArray, zarr.open_array(series.aszarr(level=level), mode="r"))
         for level in range(len(series.levels))
     ]
-    scale, units = _pixel_sizes(file, page)
+    scale, units = pixel_sizes(file, series.keyframe)
     return ArrayVolume(path, arrays, letters, scale=scale, units=units, close=file.close)
 
 
@@ -132,7 +203,7 @@ def _check_complete(path: Path, file: Any, series: Any, complaints: list[str]) -
         for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)
     ]
     if series.dataoffset is not None:
-        overhangs.append(series.dataoffset + series.nbytes - path.stat().st_size)
+        overhangs.append(series.dataoffset + series.nbytes - file.filehandle.size)
     missing = max(overhangs, default=0)
     broken = [text for text in complaints if any(sign in text for sign in SIGNS_OF_DAMAGE)]
     if missing > 0 or broken:
@@ -142,14 +213,6 @@ def _check_complete(path: Path, file: Any, series: Any, complaints: list[str]) -
             rule="All pages that it lists must lie within the file",
             cure="Copy the file again from its origin, or export it again",
         )
-
-
-def _pixel_sizes(file: Any, page: Any) -> tuple[dict[str, float], dict[str, str]]:
-    if file.is_ome:
-        return _ome_pixel_sizes(file.ome_metadata)
-    if file.is_imagej:
-        return _imagej_pixel_sizes(file.imagej_metadata or {}, page)
-    return {}, {}
 
 
 def _ome_pixel_sizes(xml: str) -> tuple[dict[str, float], dict[str, str]]:

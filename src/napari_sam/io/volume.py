@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -110,6 +111,8 @@ class ArrayVolume:
         Unit per axis letter, where known.
     is_ngff : bool
         Whether the image is an OME-Zarr, to which label images can refer.
+    files : tuple of Path
+        The files that make up the volume, in their order, when `path` is not the only one.
     close : callable, optional
         Called once when the volume is closed.
 
@@ -128,6 +131,7 @@ class ArrayVolume:
         scale: dict[str, float] | None = None,
         units: dict[str, str] | None = None,
         is_ngff: bool = False,
+        files: tuple[Path, ...] = (),
         close: Callable[[], object] | None = None,
     ) -> None:
         self._arrays = tuple(arrays)
@@ -135,6 +139,7 @@ class ArrayVolume:
         self._close = close
         self.path = path
         self.is_ngff = is_ngff
+        self.files = files
         self.axes = canonical_order(axes)
         self.dtype: np.dtype[Any] = np.dtype(self._arrays[0].dtype)
         self.levels = tuple(self._canonical_shape(array) for array in self._arrays)
@@ -205,10 +210,11 @@ def open_volume(path: str | Path, axes: str | None = None) -> Volume:
     ----------
     path : str or Path
         TIFF, OME-TIFF, ImageJ stack or BigTIFF; OME-Zarr 0.4 or 0.5; a Zarr array (v2 or v3); PNG
-        or JPEG. The content decides, not the suffix.
+        or JPEG. The content decides, not the suffix. Or a folder of TIFF files, or a pattern such
+        as ``scan/*.tif``: a series of slices along Z, in natural order.
     axes : str, optional
         One letter of TCZYXS per axis, in the order of the file, when the file does not say or says
-        it wrong.
+        it wrong. For a series of files the axis along which they are stacked comes first.
 
     Returns
     -------
@@ -221,12 +227,17 @@ def open_volume(path: str | Path, axes: str | None = None) -> Volume:
         its axes are ambiguous.
     """
     path = Path(path)
-    if path.is_dir():
-        if not any((path / name).exists() for name in ZARR_FILES):
-            raise _unknown_format(path, "The directory")
+    if path.is_dir() and any((path / name).exists() for name in ZARR_FILES):
         from napari_sam.io.ome_zarr import open_zarr
 
         return open_zarr(path, axes)
+    if path.is_dir() or glob.has_magic(str(path)):
+        from napari_sam.io.tiff_series import find_tiff_files, is_pattern, open_tiff_series
+
+        if is_pattern(path) or (path.is_dir() and find_tiff_files(path)):
+            return open_tiff_series(path, axes)
+    if path.is_dir():
+        raise _unknown_format(path, "The directory")
     signature = _read_signature(path)
     if signature in TIFF_SIGNATURES:
         from napari_sam.io.tiff import open_tiff

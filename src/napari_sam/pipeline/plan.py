@@ -5,19 +5,27 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from napari_sam.core.errors import ConfigError
 from napari_sam.core.region import Region
-from napari_sam.io import Volume
+from napari_sam.io import ArrayVolume, Volume
 from napari_sam.pipeline.config import SegmentConfig
 from napari_sam.pipeline.segmenters import TileSegmenter
 from napari_sam.pipeline.source import SliceSource
 from napari_sam.tiling import Contrast, Tile, tile_grid
 
-__all__ = ["choose_contrast", "content_signature", "file_signature", "is_on_disk", "plan_tiles"]
+__all__ = [
+    "choose_contrast",
+    "content_signature",
+    "file_signature",
+    "is_on_disk",
+    "plan_tiles",
+    "volume_files",
+]
 
 SIGNATURE_BLOCKS = 8
 SIGNATURE_SIDE = 64
@@ -100,9 +108,12 @@ def file_signature(volume: Volume) -> dict[str, Any]:
     Returns
     -------
     dict
-        Name, axes, shape and dtype; size and time of the file, or of the metadata of a Zarr.
+        Name, axes, shape and dtype; size and time of the file, or of the metadata of a Zarr; of a
+        series of files their number and size, and a digest of their names, sizes and times.
     """
     path = volume.path
+    if files := volume_files(volume):
+        return {"path": path.name, **_form(volume), **_series_signature(files)}
     candidates = [path] if path.is_file() else [path / name for name in ZARR_METADATA]
     statistics = [candidate.stat() for candidate in candidates if candidate.exists()]
     return {
@@ -146,7 +157,36 @@ def is_on_disk(volume: Volume) -> bool:
     bool
     """
     path = volume.path
+    if volume_files(volume):
+        return True
     return path.is_file() or any((path / name).is_file() for name in ZARR_METADATA)
+
+
+def volume_files(volume: Volume) -> tuple[Path, ...]:
+    """List the files of a volume that is made of several.
+
+    Parameters
+    ----------
+    volume : Volume
+
+    Returns
+    -------
+    tuple of Path
+        Empty for one that lies in a single place, or in none.
+    """
+    return volume.files if isinstance(volume, ArrayVolume) else ()
+
+
+def _series_signature(files: tuple[Path, ...]) -> dict[str, Any]:
+    digest = hashlib.blake2b(digest_size=16)
+    n_bytes = 0
+    for file in files:
+        entry = file.stat()
+        n_bytes += entry.st_size
+        # No file name holds a null character, so no two lists of names give the same text.
+        text = f"{file.name}\0{entry.st_size} {entry.st_mtime_ns}\0"
+        digest.update(text.encode(errors="surrogateescape"))
+    return {"files": len(files), "bytes": n_bytes, "digest": digest.hexdigest()}
 
 
 def _form(volume: Volume) -> dict[str, Any]:

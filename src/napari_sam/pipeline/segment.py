@@ -41,6 +41,7 @@ from napari_sam.pipeline.plan import (
     file_signature,
     is_on_disk,
     plan_tiles,
+    volume_files,
 )
 from napari_sam.pipeline.segmenters import (
     TileObjects,
@@ -278,6 +279,7 @@ def _opened(source: str | Path | Volume, target: Path, config: SegmentConfig) ->
     if isinstance(source, (str, Path)):
         _check_apart(Path(source), target)
         with closing(open_volume(source, config.axes)) as volume:
+            _check_apart_from_files(volume, target)
             yield volume
         return
     if config.axes is not None:
@@ -288,7 +290,13 @@ def _opened(source: str | Path | Volume, target: Path, config: SegmentConfig) ->
         )
     if is_on_disk(source):
         _check_apart(source.path, target)
+        _check_apart_from_files(source, target)
     yield source
+
+
+def _check_apart_from_files(volume: Volume, target: Path) -> None:
+    for file in volume_files(volume):
+        _check_apart(file, target)
 
 
 def _check_apart(source: Path, target: Path) -> None:
