@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +88,7 @@ class _Slice:
 
     places: NDArray[np.int32]
     areas: NDArray[np.int64]
-    centers_yx: NDArray[np.float64] | None
+    centers_yx: NDArray[np.float64]
     chains: NDArray[np.int64]
     is_continued: NDArray[np.bool_]
 
@@ -135,7 +135,7 @@ class SliceLinker:
         self._check_shape(labels)
         ids, places = _as_places(labels)
         areas = np.bincount(places.ravel(), minlength=len(ids) + 1)
-        centers = None if self._rule.max_shift is None else self._centers(places, areas)
+        centers = self._centers(places, areas)
         chains = np.full(len(ids), -1, dtype=np.int64)
         new = _Slice(places, areas, centers, chains, np.zeros(len(ids), dtype=np.bool_))
         for steps, old in enumerate(reversed(self._earlier), start=1):
@@ -157,6 +157,8 @@ class SliceLinker:
 
     def _centers(self, places: NDArray[np.int32], areas: NDArray[np.int64]) -> NDArray[np.float64]:
         """Centre of each place in physical units, (n + 1, 2); that of place 0 means nothing."""
+        if self._rule.max_shift is None:
+            return np.zeros((len(areas), 2))  # no shift is too far
         flat = places.ravel()
         sums = []
         for axis, size in enumerate(self._rule.pixel_size_yx):
@@ -167,13 +169,170 @@ class SliceLinker:
         return np.stack(sums, axis=1) / np.maximum(areas, 1)[:, np.newaxis]
 
     def _continue(self, old: _Slice, new: _Slice, steps: int) -> None:
-        """Let free objects of the new slice continue free chains of an old one."""
-        pairs, ious = _candidates(old, new)
-        is_near = ious > self._rule.min_iou
-        if self._rule.max_shift is not None and old.centers_yx is not None:
-            shifts = new.centers_yx[pairs[:, 1]] - old.centers_yx[pairs[:, 0]]  # type: ignore[index]
-            is_near &= np.hypot(*shifts.T) <= self._rule.max_shift * steps
-        for a, b in _best_first(pairs[is_near], ious[is_near]):
+        """Let free objects of the new slice continue free ones of an old slice."""
+        limit = math.inf if self._rule.max_shift is None else self._rule.max_shift * steps
+        pairs, ious = _overlaps(old, new)  # (n, 2) places, (n,)
+        shifts = new.centers_yx[pairs[:, 1]] - old.centers_yx[pairs[:, 0]]
+        is_candidate = (ious > self._rule.min_iou) & (np.hypot(*shifts.T) <= limit)
+        for a, b in _best_first(pairs[is_candidate], ious[is_candidate]):
             new.chains[b - 1] = old.chains[a - 1]
             old.is_continued[a - 1] = True
-        self._close(old, new)
+
+
+def link_slices(
+    slices: Iterable[NDArray[Any]], rule: LinkRule | None = None, *, min_extent: int = 1
+) -> NDArray[np.uint32]:
+    """Link all slices of a stack that fits into memory.
+
+    Parameters
+    ----------
+    slices : iterable of ndarray of int, shape (H, W)
+        Such as an array of shape (Z, H, W); 0 is background.
+    rule : LinkRule, optional
+    min_extent : int
+        Objects seen in fewer slices are dropped.
+
+    Returns
+    -------
+    ndarray of uint32, shape (Z, H, W)
+        Objects have ids 1..n in the order in which they first appear.
+
+    Raises
+    ------
+    InputError
+        When there are no slices, their shapes differ, or their ids are no integers or negative.
+    """
+    stack = list(slices)
+    if not stack:
+        raise InputError(
+            "No slice was given",
+            rule="At least one slice is linked",
+            cure="Give the 2D slices of a stack in their order",
+        )
+    linker = SliceLinker(rule)
+    chains = [linker.add(labels) for labels in stack]
+    new_ids = number_chains(chains, linker.n_chains, min_extent=min_extent)
+    table = new_ids.astype(np.uint32)
+    return np.stack([relabel_slice(a, table[b]) for a, b in zip(stack, chains, strict=True)])
+
+
+def number_chains(
+    chains: Sequence[NDArray[np.int64]], n_chains: int, *, min_extent: int = 1
+) -> NDArray[np.int64]:
+    """Give chains consecutive ids, in the order in which they begin.
+
+    Parameters
+    ----------
+    chains : sequence of ndarray of int64
+        What :meth:`SliceLinker.add` returned for each slice.
+    n_chains : int
+        Number of chains.
+    min_extent : int
+        Chains of fewer slices are dropped.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_chains,)
+        Id of each chain: 1..n, or 0 where it is dropped.
+    """
+    extent = np.zeros(n_chains, dtype=np.int64)
+    for in_slice in chains:
+        extent[in_slice] += 1  # a chain has one object in a slice at most
+    is_kept = extent >= min_extent
+    return np.where(is_kept, np.cumsum(is_kept), 0)
+
+
+def relabel_slice(labels: NDArray[Any], new_ids: NDArray[Any]) -> NDArray[Any]:
+    """Replace the ids of a slice.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (H, W)
+        0 is background, and stays so.
+    new_ids : ndarray of int, shape (n,)
+        New id of each object, in the order of the old ids.
+
+    Returns
+    -------
+    ndarray, shape (H, W)
+        Of the type of `new_ids`.
+
+    Raises
+    ------
+    InputError
+        When the slice holds another number of objects.
+    """
+    ids, places = _as_places(labels)
+    if len(ids) != len(new_ids):
+        raise InputError(
+            f"A slice holds {len(ids)} objects and held {len(new_ids)} before",
+            rule="Labels stay as they are while they are linked",
+            cure="Link them again when nothing else writes into them",
+        )
+    table = np.concatenate([np.zeros(1, dtype=new_ids.dtype), new_ids])
+    relabelled: NDArray[Any] = table[places]
+    return relabelled
+
+
+def _as_places(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """List the ids of a slice in order, and say for each pixel which it has, from 1."""
+    if labels.dtype.kind not in "ui" or labels.min(initial=0) < 0:
+        low = labels.min(initial=0)
+        raise InputError(
+            f"Labels of type {labels.dtype} with a smallest value of {low} were given",
+            rule="Label ids are whole numbers from 0, which is background",
+            cure="Save the labels as unsigned integers",
+        )
+    objects = labels != 0
+    if not objects.any():
+        return labels[:0, 0], np.zeros(labels.shape, dtype=np.int32)
+    low, high = int(labels[objects].min()), int(labels.max())
+    if high - low > labels.size:
+        return _places_by_sorting(labels)
+    # Most ids lie close to each other: a table of those in between is faster than sorting pixels.
+    # Differences are taken in the type of the ids, because those of 64 bits fit into no other.
+    zeros = np.zeros_like(labels)
+    ranks: NDArray[Any] = np.subtract(labels, labels.dtype.type(low - 1), out=zeros, where=objects)
+    is_there = np.zeros(high - low + 2, dtype=np.bool_)
+    is_there[ranks] = True
+    is_there[0] = False
+    ids: NDArray[Any] = np.flatnonzero(is_there).astype(labels.dtype)
+    ids += labels.dtype.type(low - 1)
+    table: NDArray[np.int32] = np.cumsum(
+        is_there, dtype=np.int32
+    )  # 0 at rank 0, which is background
+    return ids, table[ranks]
+
+
+def _places_by_sorting(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    ids, inverse = np.unique(labels, return_inverse=True)
+    places: NDArray[np.int32] = inverse.reshape(labels.shape).astype(np.int32)
+    return (ids[1:], places) if ids[0] == 0 else (ids, places + 1)
+
+
+def _overlaps(old: _Slice, new: _Slice) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Find the pairs of free places that share pixels, (n, 2), and their IoU, (n,)."""
+    is_free_old = np.append(False, ~old.is_continued)  # place 0 is background
+    is_free_new = np.append(False, new.chains < 0)
+    both = is_free_old[old.places] & is_free_new[new.places]
+    base = len(new.areas)
+    joint = old.places[both].astype(np.int64) * base + new.places[both]
+    # Along a row a pair goes on for many pixels, and runs are faster to sort than pixels
+    starts = np.flatnonzero(np.diff(joint, prepend=0))  # no pair is 0
+    values, pair_of_run = np.unique(joint[starts], return_inverse=True)
+    lengths = np.diff(starts, append=len(joint))
+    shared = np.bincount(pair_of_run, weights=lengths, minlength=len(values))
+    a, b = np.divmod(values, base)
+    return np.stack([a, b], axis=1), shared / (old.areas[a] + new.areas[b] - shared)
+
+
+def _best_first(pairs: NDArray[np.int64], ious: NDArray[np.float64]) -> Iterator[tuple[int, int]]:
+    """Yield pairs from the best down, none with an object that an earlier pair has."""
+    order = np.lexsort((pairs[:, 1], pairs[:, 0], -ious))
+    taken_a: set[int] = set()
+    taken_b: set[int] = set()
+    for a, b in pairs[order].tolist():
+        if a not in taken_a and b not in taken_b:
+            taken_a.add(a)
+            taken_b.add(b)
+            yield a, b
