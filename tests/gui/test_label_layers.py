@@ -21,9 +21,9 @@ from napari_sam._napari.label_layers import (
 from napari_sam.core.errors import InputError
 from napari_sam.core.plane import Plane
 from napari_sam.core.region import Region
+from napari_sam.io.label_layout import LabelLayout
 from napari_sam.io.label_pyramid import LabelPyramid
 from napari_sam.io.label_store import LabelStore
-from napari_sam.io.label_writer import LabelLayout
 
 if TYPE_CHECKING:
     import napari

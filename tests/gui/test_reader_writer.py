@@ -23,9 +23,11 @@ from napari_sam._napari.writer import save_steps, write_labels
 from napari_sam.core.errors import InputError, NapariSamWarning, OutputError
 from napari_sam.core.plane import Plane
 from napari_sam.core.region import Region
+from napari_sam.io.label_layout import LabelLayout
 from napari_sam.io.label_pyramid import LabelPyramid
 from napari_sam.io.label_store import LABEL_KEY, LabelStore, listed_labels
-from napari_sam.io.label_writer import LabelLayout, LabelWriter
+from napari_sam.io.label_writer import LabelWriter
+from slice_writing import write_slice
 
 if TYPE_CHECKING:
     import napari
@@ -327,7 +329,7 @@ def test_unfinished_labels_open_with_a_warning(viewer: napari.Viewer, tmp_path: 
         (layer,) = viewer.open(tmp_path / "a.zarr", plugin=PLUGIN)
     viewer.dims.set_point(0, 0)
     assert layer.get_value((0, 105, 105)) == 0
-    writer.write_slice((0,), blocks())
+    write_slice(writer, (0,), blocks())
     layer.refresh()
     assert layer.get_value((0, 105, 105)) == 310
     close(viewer)

@@ -7,8 +7,9 @@ from ome_zarr_models.v04.image_label import ImageLabel as ImageLabel04
 from ome_zarr_models.v05.image_label import ImageLabel as ImageLabel05
 
 from napari_sam.core.errors import InputError, OutputError
+from napari_sam.io.label_layout import LabelLayout
 from napari_sam.io.label_store import LABEL_KEY, LabelStore, columns_of, rows_of
-from napari_sam.io.label_writer import LabelLayout, LabelWriter
+from napari_sam.io.label_writer import LabelWriter
 
 LAYOUT = LabelLayout(
     axes="ZYX",

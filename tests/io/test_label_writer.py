@@ -10,7 +10,9 @@ from ome_zarr_models.v05.image_label import ImageLabel
 
 from napari_sam.core.errors import ConfigError, OutputError
 from napari_sam.io import open_volume
-from napari_sam.io.label_writer import LabelLayout, LabelWriter, check_target, set_aside
+from napari_sam.io.label_layout import LabelLayout
+from napari_sam.io.label_writer import LabelWriter, check_target, set_aside
+from slice_writing import write_slice
 
 LAYOUT = LabelLayout(
     axes="TZYX",
@@ -35,7 +37,7 @@ def layout(**changes):
 def test_an_independent_reader_finds_the_labels_and_their_pyramid(tmp_path, version):
     path = tmp_path / "cells.ome.zarr"
     writer = LabelWriter.create(path, layout(ngff_version=version))
-    writer.write_slice((1, 2), labels_of(1))
+    write_slice(writer, (1, 2), labels_of(1))
     writer.finish()
     nodes = list(Reader(parse_url(str(path)))())
     assert len(nodes) == 1
@@ -79,9 +81,9 @@ def test_small_images_have_one_level():
 
 def test_the_store_says_that_it_is_unfinished_until_the_end(tmp_path):
     writer = LabelWriter.create(tmp_path / "a.zarr", LAYOUT)
-    writer.write_slice((0, 0), labels_of(0))
+    write_slice(writer, (0, 0), labels_of(0))
     again = LabelWriter.reopen(tmp_path / "a.zarr")
-    again.write_slice((0, 1), labels_of(1))
+    write_slice(again, (0, 1), labels_of(1))
     again.finish()
     attributes = json.loads((tmp_path / "a.zarr" / "zarr.json").read_text())["attributes"]
     assert attributes["napari_sam"] == {"state": "finished"}
@@ -121,7 +123,7 @@ def test_folders_that_are_no_store_are_never_replaced(tmp_path):
 
 def test_a_replaced_store_comes_back_when_its_successor_fails(tmp_path):
     target = tmp_path / "a.zarr"
-    LabelWriter.create(target, LAYOUT).write_slice((0, 0), labels_of(0))
+    write_slice(LabelWriter.create(target, LAYOUT), (0, 0), labels_of(0))
 
     def fail():
         with set_aside(target):
@@ -155,7 +157,7 @@ def test_a_full_or_forbidden_disk_is_an_output_error(tmp_path, monkeypatch, numb
 
     monkeypatch.setattr("zarr.storage._local._put", refuse)
     with pytest.raises(OutputError, match=message):
-        writer.write_slice((0, 0), labels_of(0))
+        write_slice(writer, (0, 0), labels_of(0))
 
 
 def test_impossible_layouts_are_refused():

@@ -313,8 +313,10 @@ def test_an_interrupted_run_is_resumed_to_the_same_labels(stack, tmp_path, n_til
     assert attributes["napari_sam"] == {"state": "unfinished"}
     np.testing.assert_array_equal(level(target)[:n_done], level(tmp_path / "whole.zarr")[:n_done])
     events = run(stack[0], target, with_axes(resume=True))
-    assert of(Resumed, events) == [Resumed(n_done)]
-    assert len(of(TileDone, events)) == 27 - 9 * n_done
+    (resumed,) = of(Resumed, events)
+    assert resumed.n_slices == n_done
+    assert resumed.n_tiles == n_tiles % 9 or n_tiles == 20  # an even tile is done unasked
+    assert len(of(TileDone, events)) == 27 - 9 * n_done - resumed.n_tiles
     assert events[-1].n_objects == sum(stack[1])
     for number in range(2):
         np.testing.assert_array_equal(
@@ -335,9 +337,9 @@ def test_closing_the_generator_stops_and_keeps_what_is_done(stack, tmp_path):
     assert of(Resumed, resumed) == [Resumed(1)]
 
 
-def test_a_run_that_ends_before_its_first_slice_leaves_nothing(stack, tmp_path):
+def test_a_run_that_ends_before_its_first_tile_leaves_nothing(stack, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        run(stack[0], tmp_path / "a.zarr", with_axes(), Failing(4, KeyboardInterrupt()))
+        run(stack[0], tmp_path / "a.zarr", with_axes(), Failing(0, KeyboardInterrupt()))
     assert [path.name for path in tmp_path.iterdir()] == ["stack.tif"]
 
 
@@ -350,9 +352,9 @@ def test_a_failed_replacement_leaves_the_old_output_resumable(stack, tmp_path):
             stack[0],
             target,
             with_axes(overwrite=True),
-            Failing(4, InputError("", rule="", cure="")),
+            Failing(0, InputError("", rule="", cure="")),
         )
-    assert of(Resumed, run(stack[0], target, with_axes(resume=True))) == [Resumed(1)]
+    assert of(Resumed, run(stack[0], target, with_axes(resume=True))) == [Resumed(1, 3)]
 
 
 @pytest.mark.parametrize(
@@ -393,7 +395,7 @@ def test_a_full_disk_keeps_what_is_done(stack, tmp_path, monkeypatch):
         patch.setattr("zarr.storage._local._put", refuse)
         with pytest.raises(OutputError, match="No space left"):
             list(events)
-    assert of(Resumed, run(stack[0], target, with_axes(resume=True))) == [Resumed(1)]
+    assert of(Resumed, run(stack[0], target, with_axes(resume=True))) == [Resumed(1, 9)]
 
 
 def test_a_forbidden_folder_is_said_before_any_tile(stack, tmp_path):
@@ -534,9 +536,9 @@ def test_steps_within_a_tile_are_events_and_change_nothing(stack, tmp_path):
     assert steps[-1].slice_number == 1
 
 
-@pytest.mark.parametrize("n_slices", [0, 2])
+@pytest.mark.parametrize(("n_slices", "n_tiles"), [(0, 0), (0, 4), (2, 4)])
 def test_closing_within_a_tile_stops_there_and_is_resumed_to_the_same_labels(
-    stack, tmp_path, n_slices
+    stack, tmp_path, n_slices, n_tiles
 ):
     run(stack[0], tmp_path / "whole.zarr", with_axes())
     target, segmenter = tmp_path / "a.zarr", Stepping()
@@ -544,15 +546,17 @@ def test_closing_within_a_tile_stops_there_and_is_resumed_to_the_same_labels(
     n_seen = 0
     for event in events:
         n_seen += isinstance(event, Working)
-        if event == Working(n_slices, 4, 2, 4):
+        if event == Working(n_slices, n_tiles, 2, 4):
             break
     events.close()
     assert segmenter.n_steps == n_seen - 1  # the step that was announced last was not taken
-    if n_slices == 0:
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["stack.tif", "whole.zarr"]
+    names = ["stack.tif", "whole.zarr"]
+    if n_slices == n_tiles == 0:
+        assert sorted(path.name for path in tmp_path.iterdir()) == names
         return
     events = run(stack[0], target, with_axes(resume=True), Stepping())
-    assert of(Resumed, events) == [Resumed(n_slices)]
+    assert of(Resumed, events) == [Resumed(n_slices, n_tiles)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zarr", *names]
     np.testing.assert_array_equal(level(target), level(tmp_path / "whole.zarr"))
 
 

@@ -175,7 +175,8 @@ class _Track:
             self._set(n_slices=event.n_slices, tiles_per_slice=event.n_tiles_per_slice)
         elif isinstance(event, Resumed):
             self._set(n_slices_done=event.n_slices, has_store=True)
-            self._set(tiles_done=float(event.n_slices * before.tiles_per_slice))
+            done = event.n_slices * before.tiles_per_slice + event.n_tiles
+            self._set(tiles_done=float(done))
         elif isinstance(event, Working):
             self._set(has_store=True)
             self._work_on(event.index + event.done / max(event.total, 1))

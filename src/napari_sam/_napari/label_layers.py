@@ -22,9 +22,9 @@ from napari_sam.core.errors import InputError
 from napari_sam.core.plane import Plane
 from napari_sam.core.region import Region
 from napari_sam.io.image_labels import label_group_name
+from napari_sam.io.label_layout import MAX_LEVELS, LabelLayout
 from napari_sam.io.label_pyramid import LabelPyramid, RepeatedView, factors_yx
 from napari_sam.io.label_store import LabelStore
-from napari_sam.io.label_writer import MAX_LEVELS, LabelLayout
 from napari_sam.pipeline.label_target import LabelTarget
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ EXIT_INTERRUPTED = 130
 
 
 @click.command()
-@click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
-@click.argument("target", metavar="OUTPUT", type=click.Path(path_type=Path))
+@click.argument("source", metavar="INPUT", type=click.Path(path_type=str))
+@click.argument("target", metavar="OUTPUT", type=click.Path(path_type=str))
 @click.option("--model", default="compact", show_default=True, help="Model name or checkpoint.")
 @click.option("--axes", help="Axes of the input, such as ZYX, TCZYX, or YXS for RGB.")
 @click.option(
@@ -107,25 +107,28 @@ EXIT_INTERRUPTED = 130
     "--dry-run", is_flag=True, help="Time one tile, print what the run will cost, and stop."
 )
 @click.pass_context
-def segment(ctx: click.Context, /, source: Path, target: Path, **options: Any) -> None:
+def segment(ctx: click.Context, /, source: str, target: str, **options: Any) -> None:
     """Segment every object of INPUT into the OME-Zarr label image OUTPUT.
 
     INPUT is a TIFF, OME-TIFF, ImageJ stack, OME-Zarr, Zarr array, PNG or JPEG, in 2D or with z, t,
-    channels or RGB; or a series of TIFF files: their folder, or a pattern in quotes. OUTPUT opens
-    in napari and any other OME-Zarr reader.
+    channels or RGB; or a series of TIFF files: their folder, or a pattern in quotes; or the URL of
+    a Zarr or of one file. OUTPUT opens in napari and any other OME-Zarr reader.
     """
+    from napari_sam.io.location import local_target
+
     is_dry_run = options.pop("dry_run")
+    place = local_target(target)
     config = _config(options)
     try:
         if is_dry_run:
-            _show_cost(source, target, config)
+            _show_cost(source, place, config)
         else:
-            _run(source, target, config)
+            _run(source, place, config)
     except KeyboardInterrupt:
         if is_dry_run:
             click.echo("Stopped. Nothing was written.", err=True)
         else:
-            _say_what_is_kept(target)
+            _say_what_is_kept(place)
         ctx.exit(EXIT_INTERRUPTED)
 
 
@@ -152,7 +155,7 @@ def _automatic_options(options: dict[str, Any]) -> AutomaticOptions:
     return replace(base, **{name: value for name, value in given.items() if value is not None})
 
 
-def _run(source: Path, target: Path, config: SegmentConfig) -> None:
+def _run(source: str, target: Path, config: SegmentConfig) -> None:
     from contextlib import closing
 
     from napari_sam.pipeline import segment_volume
@@ -164,7 +167,7 @@ def _run(source: Path, target: Path, config: SegmentConfig) -> None:
             view.show(event)
 
 
-def _show_cost(source: Path, target: Path, config: SegmentConfig) -> None:
+def _show_cost(source: str, target: Path, config: SegmentConfig) -> None:
     from contextlib import closing
 
     from napari_sam.io import open_volume
@@ -256,8 +259,9 @@ class _View:
             case pipeline.ContrastMeasured(low=low, high=high):
                 spans = ", ".join(f"{a:g} to {b:g}" for a, b in zip(low, high, strict=True))
                 self._print(f"Contrast: {spans}")
-            case pipeline.Resumed(n_slices=n_slices):
-                self._print(f"Going on after {n_slices} finished slices")
+            case pipeline.Resumed(n_slices=n_slices, n_tiles=n_tiles):
+                tiles = f" and {n_tiles} finished tiles of the next" if n_tiles else ""
+                self._print(f"Going on after {n_slices} finished slices{tiles}")
             case pipeline.Working(slice_number=number, index=index, done=done, total=total):
                 self._advance(number * self._n_tiles + index + done / max(total, 1))
             case pipeline.TileDone(slice_number=number, index=index):

@@ -12,10 +12,10 @@ from napari_sam.io.volume import ArrayVolume, LazyArray, Volume, open_volume
 if TYPE_CHECKING:
     from napari_sam.io.image_labels import save_into_image
     from napari_sam.io.label_image import LabelImage
+    from napari_sam.io.label_layout import LabelLayout
     from napari_sam.io.label_pyramid import LabelPyramid
     from napari_sam.io.label_saving import SaveProgress, save_labels
     from napari_sam.io.label_store import LabelStore
-    from napari_sam.io.label_writer import LabelLayout
 
 __all__ = [
     "ArrayVolume",

@@ -14,9 +14,10 @@ import zarr
 
 from napari_sam.core.errors import InputError, OutputError
 from napari_sam.io.label_image import LabelImage
+from napari_sam.io.label_layout import NgffVersion
 from napari_sam.io.label_saving import EXISTS_CURE, SaveProgress, save_labels
 from napari_sam.io.label_store import listed_labels, update_attributes
-from napari_sam.io.label_writer import NgffVersion, output_errors
+from napari_sam.io.label_writer import output_errors
 from napari_sam.io.ome_zarr import read_multiscale
 
 __all__ = ["label_group_name", "save_into_image"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_sam.core.axes import canonical_order, normalize_axes
 from napari_sam.core.errors import InputError
-from napari_sam.io.label_writer import LabelLayout, NgffVersion
+from napari_sam.io.label_layout import LabelLayout, NgffVersion
 
 __all__ = ["Block", "LabelImage"]
 

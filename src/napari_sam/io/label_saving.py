@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from napari_sam.core.errors import OutputError
 from napari_sam.io.label_image import Block, LabelImage
+from napari_sam.io.label_layout import NgffVersion
 from napari_sam.io.label_store import LabelStore
 from napari_sam.io.label_writer import (
     LabelWriter,
-    NgffVersion,
     check_target,
     output_errors,
     remove_store,

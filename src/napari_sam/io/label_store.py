@@ -14,8 +14,9 @@ import numpy as np
 import zarr
 
 from napari_sam.core.errors import InputError, OutputError
+from napari_sam.io.label_layout import LabelLayout
 from napari_sam.io.label_pyramid import LabelPyramid
-from napari_sam.io.label_writer import LabelLayout, LabelWriter, check_target, output_errors
+from napari_sam.io.label_writer import LabelWriter, check_target, output_errors
 from napari_sam.io.ome_zarr import Multiscale, read_multiscale
 
 __all__ = ["LABEL_KEY", "LabelStore", "columns_of", "is_label_image", "rows_of"]

@@ -7,144 +7,26 @@ the rest is computed. Until :meth:`LabelWriter.finish` its attributes say that i
 from __future__ import annotations
 
 import errno
+import itertools
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from napari_sam.core.errors import ConfigError, OutputError
+from napari_sam.core.errors import OutputError
+from napari_sam.core.region import Region
+from napari_sam.io.label_layout import LabelLayout
 
-__all__ = ["LabelLayout", "LabelWriter", "NgffVersion", "check_target"]
+__all__ = ["LabelWriter", "check_target", "output_errors", "remove_store", "set_aside"]
 
-NgffVersion = Literal["0.4", "0.5"]
-
-COARSEST = 256
-"""The pyramid ends when a level's rows and columns both fit into this many pixels."""
-MAX_LEVELS = 32
 EXISTS_CURE = "Choose another name, or use `--resume` to go on or `--overwrite` to replace it"
-AXIS_TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
 STATE_KEY = "napari_sam"
 STORE_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
-
-
-@dataclass(frozen=True)
-class LabelLayout:
-    """Shape and meaning of a label store.
-
-    Parameters
-    ----------
-    axes : str
-        Letters of TCZYX in this order, ending in YX.
-    shape : tuple of int
-        Length along each axis.
-    scale : tuple of float
-        Pixel size along each axis.
-    units : tuple of (str or None)
-        Unit of each axis as NGFF spells it.
-    chunk : int
-        Rows and columns of a chunk, in pixels; one chunk is one slice thick.
-    ngff_version : str
-        ``"0.5"`` on Zarr 3, or ``"0.4"`` on Zarr 2.
-    translate : tuple of float, optional
-        Position of the first pixel along each axis, in `units`; the origin when not given.
-    names : tuple of str, optional
-        Name of each axis; by default its letter in lower case.
-    dtype : str
-        Type of the ids: ``"uint32"``, or ``"uint64"`` where those do not suffice.
-    max_levels : int
-        The pyramid has no more levels than this.
-
-    Raises
-    ------
-    ConfigError
-        When the version is another one or the chunk has no pixels.
-    """
-
-    axes: str
-    shape: tuple[int, ...]
-    scale: tuple[float, ...]
-    units: tuple[str | None, ...]
-    chunk: int = 512
-    ngff_version: NgffVersion = "0.5"
-    translate: tuple[float, ...] | None = None
-    names: tuple[str, ...] | None = None
-    dtype: str = "uint32"
-    max_levels: int = MAX_LEVELS
-
-    def __post_init__(self) -> None:
-        if self.ngff_version not in ("0.4", "0.5") or self.chunk < 1:
-            raise ConfigError(
-                f"NGFF version {self.ngff_version} with chunks of {self.chunk} was asked for",
-                rule="Labels are written as NGFF 0.4 or 0.5, in chunks of at least one pixel",
-                cure="Use version 0.5 and chunks of 512",
-            )
-
-    @property
-    def level_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shape of each pyramid level; only rows and columns shrink."""
-        shapes = [self.shape]
-        while (
-            len(shapes) < self.max_levels
-            and max(shapes[-1][-2:]) > COARSEST
-            and min(shapes[-1][-2:]) > 1
-        ):
-            rows, columns = shapes[-1][-2:]
-            shapes.append((*self.shape[:-2], -(-rows // 2), -(-columns // 2)))
-        return tuple(shapes)
-
-    @property
-    def axis_names(self) -> tuple[str, ...]:
-        """Name of each axis as it stands in the metadata."""
-        return self.names or tuple(self.axes.lower())
-
-    def attributes(self, name: str, source_image: str | None) -> dict[str, Any]:
-        """Build the NGFF metadata.
-
-        Parameters
-        ----------
-        name : str
-            Name of the label image.
-        source_image : str, optional
-            Path of the OME-Zarr image that the labels belong to, relative to the label store.
-
-        Returns
-        -------
-        dict
-            Attributes of the group, without the state.
-        """
-        multiscale: dict[str, Any] = {
-            "name": name,
-            "axes": [self._axis(i) for i in range(len(self.axes))],
-            "datasets": [self._dataset(level) for level in range(len(self.level_shapes))],
-            "type": "nearest",  # how levels were made; labels are never averaged
-        }
-        image_label: dict[str, Any] = {"version": self.ngff_version}
-        if source_image is not None:
-            image_label["source"] = {"image": source_image}
-        if self.ngff_version == "0.4":
-            multiscale["version"] = "0.4"
-            return {"multiscales": [multiscale], "image-label": image_label}
-        ome = {"version": "0.5", "multiscales": [multiscale], "image-label": image_label}
-        return {"ome": ome}
-
-    def _axis(self, i: int) -> dict[str, str]:
-        axis = {"name": self.axis_names[i], "type": AXIS_TYPES[self.axes[i]]}
-        unit = self.units[i]
-        return axis | ({"unit": unit} if unit else {})
-
-    def _dataset(self, level: int) -> dict[str, Any]:
-        factors = [1] * (len(self.axes) - 2) + [2**level] * 2
-        scale = [size * factor for size, factor in zip(self.scale, factors, strict=True)]
-        transforms: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
-        if self.translate is not None and any(self.translate):
-            # Level by level the same: pixel 0 of all levels stands at the same place.
-            transforms.append({"type": "translation", "translation": list(self.translate)})
-        return {"path": str(level), "coordinateTransformations": transforms}
 
 
 class LabelWriter:
@@ -234,28 +116,55 @@ class LabelWriter:
             raise _nothing_to_resume(path, f"it {found}")
         return cls(path, group)
 
-    def write_slice(self, index: tuple[int, ...], labels: NDArray[Any]) -> None:
-        """Write one slice into every level.
+    @property
+    def chunk_yx(self) -> tuple[int, int]:
+        """Rows and columns of a chunk of the full resolution."""
+        rows, columns = self._levels[0].chunks[-2:]
+        return int(rows), int(columns)
 
-        A level holds every second row and column of the one before, so a label never changes and
-        pixel 0 of all levels stands at the same place.
+    def write_block(self, index: tuple[int, ...], region_yx: Region, labels: NDArray[Any]) -> None:
+        """Write a part of one slice at full resolution.
 
         Parameters
         ----------
         index : tuple of int
             Position along the axes before YX.
-        labels : ndarray of int, shape (H, W)
+        region_yx : Region
+            The part; where it is made of whole chunks, no other block has to be read.
+        labels : ndarray of int, shape ``region_yx.shape``
 
         Raises
         ------
         OutputError
             When the disk is full or the store cannot be written.
         """
-        plane = labels.astype(self._levels[0].dtype)
         with output_errors(self.path):
-            for array in self._levels:
-                array[index] = plane
-                plane = plane[::2, ::2]
+            at: tuple[int | slice, ...] = (*index, *region_yx.slices)
+            self._levels[0][at] = labels
+
+    def write_pyramid(self, index: tuple[int, ...]) -> None:
+        """Write the further levels of one slice, whose full resolution is written.
+
+        A level holds every second row and column of the one before, so a label never changes and
+        pixel 0 of all levels stands at the same place. It is written chunk by chunk, in the memory
+        of four.
+
+        Parameters
+        ----------
+        index : tuple of int
+            Position along the axes before YX.
+
+        Raises
+        ------
+        OutputError
+            When the disk is full or the store cannot be written.
+        """
+        with output_errors(self.path):
+            for finer, coarser in itertools.pairwise(self._levels):
+                shape, chunk = coarser.shape[-2:], coarser.chunks[-2:]
+                for start in itertools.product(*map(range, (0, 0), shape, chunk)):
+                    stop = (min(a + c, n) for a, c, n in zip(start, chunk, shape, strict=True))
+                    _halve(finer, coarser, index, Region(start, tuple(stop)))
 
     def finish(self) -> None:
         """Mark the store as finished.
@@ -267,6 +176,16 @@ class LabelWriter:
         """
         with output_errors(self.path):
             self._group.attrs[STATE_KEY] = {"state": "finished"}
+
+
+def _halve(
+    finer: zarr.Array[Any], coarser: zarr.Array[Any], index: tuple[int, ...], block: Region
+) -> None:
+    """Write a block of a level from the level before."""
+    above = [slice(2 * a, 2 * b) for a, b in zip(block.start, block.stop, strict=True)]
+    read: tuple[int | slice, ...] = (*index, *above)
+    written: tuple[int | slice, ...] = (*index, *block.slices)
+    coarser[written] = np.asarray(finer[read])[::2, ::2]
 
 
 def check_target(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_sam.core.errors import ConfigError
-from napari_sam.io.label_writer import NgffVersion
+from napari_sam.io.label_layout import NgffVersion
 from napari_sam.pipeline.options import AutomaticOptions
 from napari_sam.tiling import check_percentiles
 

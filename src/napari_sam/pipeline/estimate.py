@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_sam.core.steps import result_of, timed
 from napari_sam.io import Volume
-from napari_sam.io.label_writer import LabelLayout
+from napari_sam.io.label_layout import LabelLayout
 from napari_sam.pipeline.config import SegmentConfig
 from napari_sam.pipeline.plan import choose_contrast, plan_tiles
 from napari_sam.pipeline.segmenters import (
@@ -23,6 +23,7 @@ from napari_sam.pipeline.segmenters import (
     segmentation_steps,
 )
 from napari_sam.pipeline.source import Pixels, SliceSource
+from napari_sam.pipeline.tile_results import LOADED_TILES
 from napari_sam.tiling import Contrast, Tile
 
 __all__ = ["CostEstimate", "estimate_cost", "estimate_steps"]
@@ -41,11 +42,10 @@ Measured with this package's writer: 0.13 on the densest of a dozen real microsc
 FILE_BLOCK = 4096
 """What a small file takes on a disk."""
 LABEL_BYTES = 4
-OBJECT_BYTES = 4
-"""What the masks of objects, in boxes that overlap, and their bookkeeping take per pixel."""
-WRITE_COPIES, WRITE_LIMIT = 4, 16
-"""What zarr holds while it compresses a level, in chunks: for each chunk, and at most, as measured.
-"""
+OBJECT_BYTES = 2000
+"""What stitching remembers of an object: its pieces and matches, without their pixels."""
+BLOCK_BYTES = 48
+"""What painting needs for a pixel of a chunk of the output."""
 SORT_BYTES = 48
 """What stitching needs for a pixel of the largest tile, while it lists the tile's objects."""
 
@@ -91,10 +91,9 @@ def estimate_cost(
     stitching and writing are not counted, which matters only beside a very fast segmenter.
 
     **Memory.** What the run holds at its peak: the slice's intensities (those of a tile where the
-    slice has more than 512 MiB), the labels of all its tiles with their halos at four bytes a pixel
-    and as much for their objects, and either twice the slice's labels or what sorting the pixels of
-    the largest tile takes; or what compressing a slice takes, where that is more. The model, what
-    it computes, and the libraries are not in it.
+    slice has more than 512 MiB), the labels of a dozen tiles with their halos, what sorting the
+    pixels of a tile or painting a chunk of the output takes, and a note of each object, as many in
+    each tile as in the timed one. The model, what it computes, and the libraries are not in it.
 
     **Disk.** A quarter of a byte per pixel of the chosen slices for labels of all resolutions,
     compressed, or twice what the labels of the timed tile take compressed, whichever is more; and
@@ -158,7 +157,7 @@ def estimate_steps(
         n_slices=n_slices,
         seconds_per_tile=seconds_per_tile,
         seconds=measured - begun + n_slices * per_slice,
-        memory_bytes=_memory_bytes(slices, tiles),
+        memory_bytes=_memory_bytes(slices, tiles, len(objects.scores)),
         disk_bytes=_disk_bytes(slices, objects.labels),
     )
 
@@ -180,19 +179,16 @@ def _typical_pixels(slices: SliceSource, tiles: tuple[Tile, ...], contrast: Cont
     return next((pixels for pixels in tried if not pixels.is_even), first)
 
 
-def _memory_bytes(slices: SliceSource, tiles: tuple[Tile, ...]) -> int:
-    """Peak of what `segment_volume` holds, in the order in which it does."""
-    read_areas = [math.prod(tile.read.shape) for tile in tiles]
-    largest = max(read_areas)
-    labels = LABEL_BYTES * math.prod(slices.shape_yx)
-    chunk = LABEL_BYTES * math.prod(min(_layout(slices).chunk, n) for n in slices.shape_yx)
+def _memory_bytes(slices: SliceSource, tiles: tuple[Tile, ...], objects_per_tile: int) -> int:
+    """Peak of what `segment_volume` holds: while it reads a slice, or while it stitches one."""
+    largest = max(math.prod(tile.read.shape) for tile in tiles)
+    chunk = math.prod(min(_layout(slices).chunk, n) for n in slices.shape_yx)
     raw = slices.cached_bytes or largest * slices.pixel_bytes
-    pieces = (LABEL_BYTES + OBJECT_BYTES) * sum(read_areas)
+    loaded = min(len(tiles), LOADED_TILES) * LABEL_BYTES * largest
+    objects = OBJECT_BYTES * objects_per_tile * len(tiles)
     reading = 2 * raw  # channels apart and together
-    stitching = raw + pieces + max(SORT_BYTES * largest, 2 * labels)
-    in_work = min(WRITE_COPIES * math.ceil(labels / chunk), WRITE_LIMIT)
-    writing = raw + 2 * labels + in_work * chunk
-    return max(reading, stitching, writing)
+    stitching = raw + loaded + objects + max(SORT_BYTES * largest, BLOCK_BYTES * chunk)
+    return max(reading, stitching)
 
 
 def _disk_bytes(slices: SliceSource, labels: NDArray[np.int32]) -> int:

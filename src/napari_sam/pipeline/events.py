@@ -12,6 +12,7 @@ __all__ = [
     "Planned",
     "Resumed",
     "SliceDone",
+    "Stitching",
     "TileDone",
     "Warned",
     "Working",
@@ -65,9 +66,12 @@ class Resumed:
     ----------
     n_slices : int
         Slices that were already done.
+    n_tiles : int
+        Tiles of further slices that were already done.
     """
 
     n_slices: int
+    n_tiles: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,23 @@ class TileDone:
     index: int
     n_objects: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class Stitching:
+    """A part of a slice, all tiles of which are done, is stitched.
+
+    Attributes
+    ----------
+    slice_number : int
+        Position of the slice in this run, from 0.
+    done, total : int
+        Parts of the work on this slice.
+    """
+
+    slice_number: int
+    done: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -169,4 +190,14 @@ class Finished:
     seconds: float
 
 
-Event = Planned | ContrastMeasured | Resumed | Working | TileDone | SliceDone | Warned | Finished
+Event = (
+    Planned
+    | ContrastMeasured
+    | Resumed
+    | Working
+    | TileDone
+    | Stitching
+    | SliceDone
+    | Warned
+    | Finished
+)

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_sam.core.errors import ConfigError, OutputError
 from napari_sam.core.steps import timed
 from napari_sam.io import Volume, open_volume
-from napari_sam.io.label_writer import LabelLayout, LabelWriter, check_target, set_aside
-from napari_sam.labels import Stitched, TileLabels, stitch_tiles
+from napari_sam.io.label_layout import LabelLayout
+from napari_sam.io.label_writer import LabelWriter, check_target, remove_store, set_aside
+from napari_sam.io.location import as_location, local_target
 from napari_sam.pipeline.config import SegmentConfig
 from napari_sam.pipeline.events import (
     ContrastMeasured,
@@ -51,12 +51,11 @@ from napari_sam.pipeline.segmenters import (
     segmentation_steps,
 )
 from napari_sam.pipeline.source import Pixels, SliceSource
+from napari_sam.pipeline.stitching import SliceStitcher
+from napari_sam.pipeline.tile_results import TileResults, tile_folder
 from napari_sam.tiling import Contrast, Tile
 
 __all__ = ["segment_volume"]
-
-MAX_LABEL = 2**32 - 1
-"""Labels are written as unsigned 32-bit integers."""
 
 
 @dataclass
@@ -71,6 +70,10 @@ class _Run:
     signature: dict[str, Any]
     n_invalid: int = 0
 
+    def results(self, target: Path, number: int) -> TileResults:
+        """Return where the tiles of a slice are kept."""
+        return TileResults(tile_folder(target) / str(number), self.tiles)
+
 
 def segment_volume(
     source: str | Path | Volume,
@@ -82,14 +85,16 @@ def segment_volume(
 
     A generator: work is done while it is iterated, and every tile gives an event, and every batch
     of points within it where the segmenter works in steps. Closing it, or Ctrl-C, stops there;
-    finished slices stay in the output, which says that it is unfinished until a run with ``resume``
-    completes it. A run that ends before its first slice leaves nothing, and a store that it should
-    have replaced is left as it was. Who leaves it waiting has paused it.
+    finished slices stay in the output, finished tiles of the next in a folder beside it, and the
+    output says that it is unfinished until a run with ``resume`` completes it. A run that ends
+    before its first tile leaves nothing, and a store that it should have replaced is left as it
+    was. Who leaves it waiting has paused it.
 
     Parameters
     ----------
     source : str, Path or Volume
-        Any image that :func:`napari_sam.io.open_volume` opens; or an open volume, which stays open.
+        Any image that :func:`napari_sam.io.open_volume` opens, also by its URL as text; or an open
+        volume, which stays open.
         Of a volume only a sample of its pixels tells whether a run that is resumed has the same.
     target : str or Path
         Directory of the OME-Zarr image-label to write.
@@ -115,7 +120,7 @@ def segment_volume(
     CheckpointError, DeviceError
         When the model cannot be loaded or run.
     """
-    target = Path(target)
+    target = local_target(target)
     config = config or SegmentConfig()
     begun = time.monotonic()
     check_target(target, overwrite=config.overwrite, resume=config.resume)
@@ -146,53 +151,63 @@ def _segment_slices(
     journal = Journal(target)
     plan = _plan(run, config)
     done: dict[tuple[int, ...], int] = {}
-    with ExitStack() as until_first_slice:
+    with ExitStack() as until_first_tile:
         if config.resume:
             done = journal.resume(plan)
             writer = LabelWriter.reopen(target)
-            yield Resumed(len(done))
+            yield Resumed(len(done), run.results(target, len(done)).count())
         else:
-            until_first_slice.enter_context(_replacing(target, journal))
+            until_first_tile.enter_context(_replacing(target, journal))
             writer = _create(run, volume, target, config)
             journal.start(plan)
+        stitcher = SliceStitcher(run.tiles, run.source.shape_yx, run.min_size, writer)
         offset = 0
         for number, position in enumerate(run.source.positions):
             if position not in done:
-                labels, n_objects = yield from _segment_slice(run, number, position, offset)
-                writer.write_slice(position, labels)
-                del labels  # or it would be held while the next slice is segmented
-                journal.record(position, n_objects)
-                until_first_slice.close()
-                done[position] = n_objects
-                yield SliceDone(number, position, n_objects)
+                results = run.results(target, number)
+                with closing(_segment_tiles(run, number, position, results)) as events:
+                    for event in events:
+                        if isinstance(event, TileDone):
+                            until_first_tile.close()
+                        yield event
+                done[position] = yield from stitcher.steps(results, number, position, offset)
+                journal.record(position, done[position])
+                results.remove()
+                yield SliceDone(number, position, done[position])
             offset += done[position]
         writer.finish()
     journal.remove()
+    remove_store(tile_folder(target))
     if run.n_invalid:
         yield Warned(f"{run.n_invalid} pixels in all were not finite; they are background.")
     return offset
 
 
-def _segment_slice(
-    run: _Run, number: int, position: tuple[int, ...], offset: int
-) -> Generator[Event, None, tuple[NDArray[np.uint32], int]]:
-    """Segment and stitch one slice; return its labels with ids from ``offset + 1``."""
-    pieces = []
+def _segment_tiles(
+    run: _Run, number: int, position: tuple[int, ...], results: TileResults
+) -> Generator[Event, None, None]:
+    """Segment the tiles of one slice that are not on the disk yet."""
     n_invalid = 0
     for tile in run.tiles:
-        pixels, objects, seconds = yield from _segment_tile(run, number, position, tile)
-        pieces.append(TileLabels(tile.read, tile.write, objects.labels, objects.scores))
-        if pixels.invalid is not None:
-            n_invalid += int(np.count_nonzero(pixels.invalid[tile.crop.slices]))
-        yield TileDone(number, tile.index, len(objects.scores), seconds)
+        known = results.n_invalid(tile.index)
+        if known is None:
+            pixels, objects, seconds = yield from _segment_tile(run, number, position, tile)
+            known = _count_invalid(pixels, tile)
+            results.save(tile.index, objects, known)
+            yield TileDone(number, tile.index, len(objects.scores), seconds)
+        n_invalid += known
     if n_invalid and not run.n_invalid:
         yield Warned(
             f"Slice {position or 0} holds {n_invalid} pixels that are NaN or infinite. Such pixels "
             "are shown to the model as black and stay background, here and in later slices."
         )
     run.n_invalid += n_invalid
-    stitched = stitch_tiles(pieces, run.source.shape_yx, min_area=run.min_size)
-    return _numbered(stitched, offset), len(stitched.scores)
+
+
+def _count_invalid(pixels: Pixels, tile: Tile) -> int:
+    if pixels.invalid is None:
+        return 0
+    return int(np.count_nonzero(pixels.invalid[tile.crop.slices]))
 
 
 def _segment_tile(
@@ -222,18 +237,6 @@ def _tile_steps(
     return pixels, objects
 
 
-def _numbered(stitched: Stitched, offset: int) -> NDArray[np.uint32]:
-    if offset + len(stitched.scores) > MAX_LABEL:
-        raise OutputError(
-            f"The volume holds more than {MAX_LABEL} objects",
-            rule="Label ids are 32-bit numbers",
-            cure="Segment the volume in parts with `--slices`",
-        )
-    ids = (np.arange(len(stitched.scores) + 1) + offset).astype(np.uint32)
-    ids[0] = 0
-    return ids[stitched.labels]
-
-
 def _planned(slices: SliceSource, tiles: tuple[Tile, ...]) -> Planned:
     window = max(tile.read.shape[0] for tile in tiles), max(tile.read.shape[1] for tile in tiles)
     return Planned(slices.label_axes, slices.label_shape, len(slices.positions), len(tiles), window)
@@ -254,16 +257,16 @@ def _relative_image(volume: Volume, target: Path) -> str | None:
     if not (volume.is_ngff and is_on_disk(volume)):
         return None
     try:
-        return Path(os.path.relpath(volume.path.resolve(), target.resolve())).as_posix()
+        return Path(os.path.relpath(Path(volume.path).resolve(), target.resolve())).as_posix()
     except ValueError:  # another drive on Windows: no relative path leads there
         return None
 
 
 @contextmanager
 def _replacing(target: Path, journal: Journal) -> Iterator[None]:
-    """Put back an older store and its journal when the block fails."""
+    """Put back an older store, its journal and its tiles when the block fails."""
     before = journal.path.read_bytes() if journal.path.exists() else None
-    with set_aside(target):
+    with set_aside(target), set_aside(tile_folder(target)):
         try:
             yield
         except BaseException:
@@ -277,8 +280,10 @@ def _replacing(target: Path, journal: Journal) -> Iterator[None]:
 def _opened(source: str | Path | Volume, target: Path, config: SegmentConfig) -> Iterator[Volume]:
     """Open a file for the time of the block, or lend a volume that the caller has opened."""
     if isinstance(source, (str, Path)):
-        _check_apart(Path(source), target)
-        with closing(open_volume(source, config.axes)) as volume:
+        place = as_location(source)
+        if isinstance(place, Path):
+            _check_apart(place, target)
+        with closing(open_volume(place, config.axes)) as volume:
             _check_apart_from_files(volume, target)
             yield volume
         return
@@ -289,7 +294,7 @@ def _opened(source: str | Path | Volume, target: Path, config: SegmentConfig) ->
             cure="Leave out the axes, or give them where the volume is opened",
         )
     if is_on_disk(source):
-        _check_apart(source.path, target)
+        _check_apart(Path(source.path), target)
         _check_apart_from_files(source, target)
     yield source
 

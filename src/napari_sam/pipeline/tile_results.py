@@ -1,0 +1,165 @@
+"""The tiles of a slice that are segmented, on disk until the slice is stitched.
+
+One file a tile, written under another name and renamed when it is on the disk: a file that is there
+is whole, and a run that was stopped in any way goes on behind the last one. The files lie beside
+the output in a folder ``NAME.tiles``.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from napari_sam.core.errors import OutputError
+from napari_sam.io.label_writer import output_errors, remove_store
+from napari_sam.labels import TileLabels
+from napari_sam.pipeline.segmenters import TileObjects
+from napari_sam.tiling import Tile
+
+_DAMAGED = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
+
+__all__ = ["LOADED_TILES", "TileResults", "tile_folder"]
+
+LOADED_TILES = 12
+"""Tiles that are kept in memory: enough for those around a place, and for a part of a row."""
+
+
+def tile_folder(target: Path) -> Path:
+    """Return the folder of the tiles of an output.
+
+    Parameters
+    ----------
+    target : Path
+        Directory of the label store.
+
+    Returns
+    -------
+    Path
+    """
+    return target.with_name(f"{target.name}.tiles")
+
+
+class TileResults:
+    """The segmented tiles of one slice.
+
+    Parameters
+    ----------
+    folder : Path
+        Of this slice alone; it is made with the first tile.
+    tiles : sequence of Tile
+        The grid.
+    """
+
+    def __init__(self, folder: Path, tiles: Sequence[Tile]) -> None:
+        self._folder = folder
+        self._tiles = tiles
+        self._loaded: OrderedDict[int, TileLabels] = OrderedDict()
+
+    def count(self) -> int:
+        """Count the tiles that are done.
+
+        Returns
+        -------
+        int
+        """
+        return sum(self._path(tile.index).is_file() for tile in self._tiles)
+
+    def n_invalid(self, number: int) -> int | None:
+        """Count the pixels that a tile owns and that were not finite.
+
+        Parameters
+        ----------
+        number : int
+            Number of the tile.
+
+        Returns
+        -------
+        int or None
+            None for a tile that is not done, or whose file is damaged.
+        """
+        try:
+            return self._read(number)
+        except _DAMAGED:
+            return None
+
+    def save(self, number: int, objects: TileObjects, n_invalid: int) -> None:
+        """Write a tile that is done; when this returns, it is on the disk.
+
+        Parameters
+        ----------
+        number : int
+            Number of the tile.
+        objects : TileObjects
+            What was found in it.
+        n_invalid : int
+            Pixels that the tile owns and that were not finite.
+
+        Raises
+        ------
+        OutputError
+            When the disk is full or the folder cannot be written.
+        """
+        path = self._path(number)
+        part = path.with_suffix(".part")
+        with output_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                np.savez_compressed(
+                    file, labels=objects.labels, scores=objects.scores, n_invalid=n_invalid
+                )
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+
+    def load(self, number: int) -> TileLabels:
+        """Read a tile that is done.
+
+        Parameters
+        ----------
+        number : int
+            Number of the tile.
+
+        Returns
+        -------
+        TileLabels
+
+        Raises
+        ------
+        OutputError
+            When its file cannot be read.
+        """
+        if number not in self._loaded:
+            try:
+                self._read(number)
+            except _DAMAGED as error:
+                raise OutputError(
+                    f"The tile {self._path(number)} cannot be read: {error}",
+                    rule="The files of finished tiles stay as they are until their slice is done",
+                    cure="Repeat the command with `--resume`: what is missing is done again",
+                ) from error
+        self._loaded.move_to_end(number)
+        return self._loaded[number]
+
+    def remove(self) -> None:
+        """Remove the files, which are no longer needed."""
+        self._loaded.clear()
+        remove_store(self._folder)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number}.npz"
+
+    def _read(self, number: int) -> int:
+        """Read a tile into memory; return its number of pixels that were not finite."""
+        tile = self._tiles[number]
+        with self._path(number).open("rb") as opened, np.load(opened) as file:
+            labels, scores, n_invalid = (file[name] for name in ("labels", "scores", "n_invalid"))
+        self._loaded[number] = TileLabels(tile.read, tile.write, labels, scores)
+        while len(self._loaded) > LOADED_TILES:
+            self._loaded.popitem(last=False)
+        return int(n_invalid)
