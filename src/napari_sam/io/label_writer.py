@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -166,6 +167,28 @@ class LabelWriter:
                     stop = (min(a + c, n) for a, c, n in zip(start, chunk, shape, strict=True))
                     _halve(finer, coarser, index, Region(start, tuple(stop)))
 
+    def sync(self, index: tuple[int, ...]) -> None:
+        """Wait until one slice is on the disk and would survive a loss of power.
+
+        Parameters
+        ----------
+        index : tuple of int
+            Position along the axes before YX.
+
+        Raises
+        ------
+        OutputError
+            When the disk is full or fails.
+        """
+        with output_errors(self.path):
+            for array in self._levels:
+                keys = [str(number) for number in index]
+                if array.metadata.zarr_format == 3:
+                    keys.insert(0, "c")
+                folder = self.path.joinpath(array.basename, *keys)
+                for path in [folder, *folder.rglob("*")] if folder.exists() else []:
+                    _sync(path)
+
     def finish(self) -> None:
         """Mark the store as finished.
 
@@ -176,6 +199,16 @@ class LabelWriter:
         """
         with output_errors(self.path):
             self._group.attrs[STATE_KEY] = {"state": "finished"}
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":  # Windows knows no such thing for folders
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _halve(

@@ -46,8 +46,10 @@ class Journal:
         OutputError
             When it cannot be written.
         """
-        with output_errors(self.path):
-            self.path.write_text(json.dumps(plan) + "\n", encoding="utf-8")
+        with output_errors(self.path), self.path.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(plan) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def resume(self, plan: dict[str, Any]) -> dict[tuple[int, ...], int]:
         """Read what is done, and refuse when the plan is another one.

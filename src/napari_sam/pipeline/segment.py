@@ -52,6 +52,7 @@ from napari_sam.pipeline.segmenters import (
 )
 from napari_sam.pipeline.source import Pixels, SliceSource
 from napari_sam.pipeline.stitching import SliceStitcher
+from napari_sam.pipeline.target_lock import locked
 from napari_sam.pipeline.tile_results import TileResults, tile_folder
 from napari_sam.tiling import Contrast, Tile
 
@@ -134,7 +135,8 @@ def segment_volume(
         is_file = isinstance(source, (str, Path))
         signature = file_signature(volume) if is_file else content_signature(volume)
         run = _Run(slices, segmenter, tiles, config.min_size, contrast, signature)
-        n_objects = yield from _segment_slices(run, volume, target, config)
+        with locked(target):
+            n_objects = yield from _segment_slices(run, volume, target, config)
     if n_objects == 0:
         yield Warned(
             "No object was found. Check the contrast and the channel, lower the thresholds, or "
@@ -171,6 +173,7 @@ def _segment_slices(
                             until_first_tile.close()
                         yield event
                 done[position] = yield from stitcher.steps(results, number, position, offset)
+                writer.sync(position)
                 journal.record(position, done[position])
                 results.remove()
                 yield SliceDone(number, position, done[position])
