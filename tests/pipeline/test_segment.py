@@ -12,7 +12,7 @@ from ome_zarr.reader import Reader
 from PIL import Image
 from skimage.measure import label
 
-from napari_sam.core.errors import ConfigError, InputError, OutputError
+from napari_sam.core.errors import ConfigError, DeviceError, InputError, OutputError
 from napari_sam.io import ArrayVolume, open_volume
 from napari_sam.pipeline import (
     ContrastMeasured,
@@ -570,3 +570,52 @@ def test_time_spent_paused_is_not_counted_as_work(stack, tmp_path):
             waited += time.monotonic() - begun
         if isinstance(event, TileDone):
             assert event.seconds < waited
+
+
+class Fragile:
+    """Segments by threshold, but for some of its calls."""
+
+    window, keeps_8bit, digest = 72, False, "threshold 1"
+
+    def __init__(self, fails):
+        self._fails = fails
+        self.n_calls = 0
+
+    def __call__(self, tile):
+        self.n_calls += 1
+        if self._fails(self.n_calls):
+            raise DeviceError("The device was busy", rule="", cure="")
+        return ORACLE(tile)
+
+
+def test_a_tile_that_fails_once_is_tried_again(stack, tmp_path):
+    run(stack[0], tmp_path / "whole.zarr", with_axes())
+    events = run(stack[0], tmp_path / "a.zarr", with_axes(), Fragile(lambda n: n in (5, 12)))
+    (first, second) = of(Warned, events)
+    assert "tile 4" in first.message
+    assert "tried again: The device was busy" in second.message
+    np.testing.assert_array_equal(level(tmp_path / "a.zarr"), level(tmp_path / "whole.zarr"))
+
+
+def test_tiles_that_fail_are_named_at_the_end_and_done_when_resumed(stack, tmp_path):
+    run(stack[0], tmp_path / "whole.zarr", with_axes())
+    target, seen = tmp_path / "a.zarr", []
+    fragile = Fragile(lambda n: n in (12, 13, 15, 16))
+    with pytest.raises(OutputError, match=r"2 tiles .* slice 1, tile 2 .*; slice 1, tile 4"):
+        seen.extend(segment_volume(stack[0], target, with_axes(), fragile))
+    assert [event.slice_number for event in of(SliceDone, seen)] == [0]
+    assert zarr.open_group(target, mode="r").attrs["napari_sam"] == {"state": "unfinished"}
+    again = Fragile(lambda _: False)
+    events = run(stack[0], target, with_axes(resume=True), again)
+    assert of(Resumed, events) == [Resumed(1, 16)]
+    assert again.n_calls == len(of(TileDone, events)) == 2
+    np.testing.assert_array_equal(level(target), level(tmp_path / "whole.zarr"))
+
+
+@pytest.mark.parametrize(("first", "n_calls"), [(1, 2), (10, 15)])
+def test_a_run_in_which_all_tiles_fail_ends(stack, tmp_path, first, n_calls):
+    fragile = Fragile(lambda n: n >= first)
+    with pytest.raises(DeviceError, match="busy"):
+        run(stack[0], tmp_path / "a.zarr", with_axes(), fragile)
+    assert fragile.n_calls == n_calls
+    assert (tmp_path / "a.zarr").exists() == (first > 1)

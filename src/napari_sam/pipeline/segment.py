@@ -10,13 +10,13 @@ import os
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_sam.core.errors import ConfigError, OutputError
+from napari_sam.core.errors import ConfigError, DeviceError, InputError, OutputError
 from napari_sam.core.steps import timed
 from napari_sam.io import Volume, open_volume
 from napari_sam.io.label_layout import LabelLayout
@@ -58,6 +58,12 @@ from napari_sam.tiling import Contrast, Tile
 
 __all__ = ["segment_volume"]
 
+ATTEMPTS = 2
+"""How often a tile is tried."""
+GIVE_UP_AFTER = 3
+"""Tiles that fail one after the other: what is wrong is not in the tile."""
+NAMED_FAILURES = 10
+
 
 @dataclass
 class _Run:
@@ -70,6 +76,9 @@ class _Run:
     contrast: Contrast
     signature: dict[str, Any]
     n_invalid: int = 0
+    n_segmented: int = 0
+    failed: list[str] = field(default_factory=list)
+    n_failed_in_a_row: int = 0
 
     def results(self, target: Path, number: int) -> TileResults:
         """Return where the tiles of a slice are kept."""
@@ -113,11 +122,13 @@ def segment_volume(
     Raises
     ------
     InputError
-        When the image cannot be used.
+        When the image cannot be used. A tile of it that fails twice is warned of, and the others
+        go on, unless it is the first or the third in a row.
     ConfigError
         When options do not fit the image.
     OutputError
-        When the output exists, cannot be written, or cannot be resumed.
+        When the output exists, cannot be written, or cannot be resumed; at the end, when tiles
+        have failed.
     CheckpointError, DeviceError
         When the model cannot be loaded or run.
     """
@@ -157,7 +168,9 @@ def _segment_slices(
         if config.resume:
             done = journal.resume(plan)
             writer = LabelWriter.reopen(target)
-            yield Resumed(len(done), run.results(target, len(done)).count())
+            numbers = range(len(done), len(run.source.positions))
+            n_tiles = sum(run.results(target, number).count() for number in numbers)
+            yield Resumed(len(done), n_tiles)
         else:
             until_first_tile.enter_context(_replacing(target, journal))
             writer = _create(run, volume, target, config)
@@ -172,12 +185,15 @@ def _segment_slices(
                         if isinstance(event, TileDone):
                             until_first_tile.close()
                         yield event
+                if run.failed:  # ids follow those of the slices before, so the rest waits as tiles
+                    continue
                 done[position] = yield from stitcher.steps(results, number, position, offset)
                 writer.sync(position)
                 journal.record(position, done[position])
                 results.remove()
                 yield SliceDone(number, position, done[position])
             offset += done[position]
+        _require_all_tiles(run, target)
         writer.finish()
     journal.remove()
     remove_store(tile_folder(target))
@@ -194,7 +210,10 @@ def _segment_tiles(
     for tile in run.tiles:
         known = results.n_invalid(tile.index)
         if known is None:
-            pixels, objects, seconds = yield from _segment_tile(run, number, position, tile)
+            outcome = yield from _try_tile(run, number, position, tile)
+            if outcome is None:
+                continue
+            pixels, objects, seconds = outcome
             known = _count_invalid(pixels, tile)
             results.save(tile.index, objects, known)
             yield TileDone(number, tile.index, len(objects.scores), seconds)
@@ -205,6 +224,41 @@ def _segment_tiles(
             "are shown to the model as black and stay background, here and in later slices."
         )
     run.n_invalid += n_invalid
+
+
+def _try_tile(
+    run: _Run, number: int, position: tuple[int, ...], tile: Tile
+) -> Generator[Event, None, tuple[Pixels, TileObjects, float] | None]:
+    """Segment one tile, once more after an error; None where it fails again."""
+    name = f"slice {' '.join(map(str, position)) or 0}, tile {tile.index} at {tile.write.start}"
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            outcome = yield from _segment_tile(run, number, position, tile)
+        except (InputError, DeviceError) as error:
+            is_general = not run.n_segmented or run.n_failed_in_a_row + 1 == GIVE_UP_AFTER
+            if not left and is_general:
+                raise
+            what_next = "it is tried again" if left else "the others go on"
+            yield Warned(f"{name.capitalize()} failed, {what_next}: {error.given}")
+        else:
+            run.n_segmented, run.n_failed_in_a_row = run.n_segmented + 1, 0
+            return outcome
+    run.n_failed_in_a_row += 1
+    run.failed.append(name)
+    return None
+
+
+def _require_all_tiles(run: _Run, target: Path) -> None:
+    if run.failed:
+        named = "; ".join(run.failed[:NAMED_FAILURES])
+        more = f"; and {len(run.failed) - NAMED_FAILURES} more"
+        raise OutputError(
+            f"{len(run.failed)} tiles of {target} could not be segmented: {named}"
+            + more * (len(run.failed) > NAMED_FAILURES),
+            rule="A slice is stitched when all its tiles are done",
+            cure="See to what the warnings say, then repeat the command with `--resume`: only what "
+            "is missing is done again",
+        )
 
 
 def _count_invalid(pixels: Pixels, tile: Tile) -> int:
