@@ -1,4 +1,4 @@
-"""The command line: ``napari-sam segment | models | train | evaluate | demo``.
+"""The command line: ``napari-sam segment | link | models | train | evaluate | demo``.
 
 Importing this package loads click and nothing else: a subcommand's module, and torch with it, is
 imported when the subcommand runs, so that ``--help`` answers at once.
@@ -33,6 +33,9 @@ class _Subcommand(NamedTuple):
 _SUBCOMMANDS = {
     "segment": _Subcommand(
         "napari_sam.cli.segment", "segment", "Segment every object of an image, stack or volume."
+    ),
+    "link": _Subcommand(
+        "napari_sam.cli.link", "link", "Link the labels of slices into 3D objects or tracks."
     ),
     "models": _Subcommand(
         "napari_sam.cli.models", "models", "List, download, import and remove models."

@@ -1,0 +1,167 @@
+"""``napari-sam link``: a view of `napari_sam.pipeline.link.link_volume` in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from napari_sam.pipeline.link import LinkConfig, LinkEvent, LinkPlanned
+
+__all__ = ["link"]
+
+EXIT_INTERRUPTED = 130
+"""128 + SIGINT, as shells expect."""
+
+
+@click.command()
+@click.argument("source", metavar="LABELS", type=click.Path(path_type=Path))
+@click.argument("target", metavar="OUTPUT", type=click.Path(path_type=Path))
+@click.option(
+    "--axis",
+    metavar="Z|T",
+    help="Axis along which slices are linked [default: Z, or T when there is no Z].",
+)
+@click.option(
+    "--min-iou",
+    type=float,
+    default=0.5,
+    show_default=True,
+    help="Link objects of two slices whose IoU is higher, 0 to 1; lower for thick slices.",
+)
+@click.option(
+    "--max-gap",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Slices in which an object may be missing in between.",
+)
+@click.option(
+    "--max-shift",
+    type=float,
+    help="How far an object's centre may move from slice to slice, in the unit of the pixel size "
+    "[default: any distance].",
+)
+@click.option(
+    "--min-extent",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Drop objects seen in fewer slices.",
+)
+@click.option("--axes", help="Axes of the input, such as ZYX or TZYX.")
+@click.option(
+    "--ngff-version",
+    type=click.Choice(["0.5", "0.4"]),
+    default="0.5",
+    show_default=True,
+    help="OME-Zarr version of the output.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@click.pass_context
+def link(ctx: click.Context, /, source: Path, target: Path, **options: Any) -> None:
+    """Link the labels of slices in LABELS into the objects of OUTPUT.
+
+    LABELS is an OME-Zarr label image, or a TIFF of whole numbers, in which each slice was labelled
+    by itself. In OUTPUT, an OME-Zarr label image, what belongs together has one id through all
+    slices along Z, or through all times.
+    """
+    from napari_sam.pipeline.link import LinkConfig
+
+    axis = options.pop("axis")
+    config = LinkConfig(axis=axis and axis.upper(), **options)
+    try:
+        _run(source, target, config)
+    except KeyboardInterrupt:
+        click.echo("Stopped. Nothing was written.", err=True)
+        ctx.exit(EXIT_INTERRUPTED)
+
+
+def _run(source: Path, target: Path, config: LinkConfig) -> None:
+    from contextlib import closing
+
+    from napari_sam.pipeline.link import link_volume
+
+    events = link_volume(source, target, config)
+    with _progress() as progress, closing(events):
+        view = _View(progress)
+        for event in events:
+            view.show(event)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("slices,"),
+        TimeElapsedColumn(),
+        TextColumn("so far,"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
+        yield progress
+
+
+class _View:
+    """Shows events; on a terminal as a bar for each pass, elsewhere as a line per slice."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._n_slices = 0
+        self._tasks: dict[str, TaskID] = {}
+
+    def show(self, event: LinkEvent) -> None:
+        """Show one event."""
+        from napari_sam import pipeline
+        from napari_sam.pipeline import link as linking
+
+        match event:
+            case linking.LinkPlanned():
+                self._show_plan(event)
+            case linking.SliceLinked(slice_number=number, n_objects=count, n_linked=n_linked):
+                where = " ".join(map(str, event.position)) or "0"
+                self._print(
+                    f"Slice {where} ({number + 1} of {self._n_slices}): {count} objects, "
+                    f"{n_linked} of them linked"
+                )
+                self._advance("Linking", number + 1)
+            case pipeline.SliceDone(slice_number=number):
+                self._advance("Writing", number + 1)
+            case pipeline.Warned(message=message):
+                self._print(f"Warning: {message}")
+            case pipeline.Finished(path=path, n_objects=count, n_slices=n_slices, seconds=seconds):
+                self._progress.stop()
+                click.echo(f"{count} objects in {n_slices} slices, {seconds:.1f} s: {path}")
+
+    def _show_plan(self, plan: LinkPlanned) -> None:
+        self._n_slices = plan.n_slices
+        size = " x ".join(map(str, plan.shape))
+        self._print(f"{size} ({plan.axes}): {plan.n_slices} slices, linked along {plan.axis}")
+
+    def _advance(self, what: str, completed: int) -> None:
+        if what not in self._tasks:
+            self._tasks[what] = self._progress.add_task(what, total=self._n_slices)
+        self._progress.update(self._tasks[what], completed=completed)
+
+    def _print(self, text: str) -> None:
+        self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
