@@ -129,7 +129,15 @@ def test_steps_result_and_end_come_in_order_in_the_event_loops_thread(
     owner: QObject, wait_until: Wait
 ) -> None:
     log = Log()
-    job = log.run(three, owner)
+
+    def three_at_leisure() -> Generator[int, None, str]:
+        for step in range(3):
+            yield step
+            while len(log.values("step")) <= step:  # else a later step takes its place
+                time.sleep(0.001)
+        return "three"
+
+    job = log.run(three_at_leisure, owner)
     assert job.is_running
     assert log.calls == []
     wait_until(lambda: log.has_ended)
