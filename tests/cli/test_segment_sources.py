@@ -1,3 +1,4 @@
+import fsspec
 import numpy as np
 import pytest
 import tifffile
@@ -59,3 +60,27 @@ def test_the_cost_of_a_series_is_estimated(series, tmp_path, capsys):
     assert napari_sam("segment", series, tmp_path / "a.zarr", "--halo", 12, "--dry-run") == 0
     assert "slices" in capsys.readouterr().out
     assert not (tmp_path / "a.zarr").exists()
+
+
+@pytest.fixture
+def memory():
+    """A storage that is a URL to everyone, empty before and after."""
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    yield system
+    system.store.clear()
+
+
+@pytest.mark.parametrize("words", [[], ["--dry-run"]])
+def test_a_url_is_segmented(memory, tmp_path, words):
+    zarr.create_array("memory://bucket/a.zarr", data=PLANES, dimension_names=("z", "y", "x"))
+    words = ["memory://bucket/a.zarr", tmp_path / "a.zarr", "--halo", 12, *words]
+    assert napari_sam("segment", *words) == 0
+    assert "--dry-run" in words or n_labels(tmp_path / "a.zarr") == 5
+
+
+@pytest.mark.parametrize("words", [[], ["--dry-run"], ["--overwrite"]])
+def test_nothing_is_written_to_a_url(series, memory, words, capsys):
+    assert napari_sam("segment", series, "memory://bucket/a.zarr", *words) != 0
+    assert "is a URL" in capsys.readouterr().err
+    assert not memory.store

@@ -1,6 +1,8 @@
 import dataclasses
+import io
 import os
 
+import fsspec
 import numpy as np
 import pytest
 import tifffile
@@ -75,8 +77,8 @@ def test_a_series_is_decoded_once_per_slice(series, tmp_path, monkeypatch):
     assert len(opened) <= contrast + signature + slices
 
 
-def stop_after(source, target, n_slices):
-    events = segment_volume(source, target, CONFIG, ORACLE)
+def stop_after(source, target, n_slices, config=CONFIG):
+    events = segment_volume(source, target, config, ORACLE)
     for event in events:
         if isinstance(event, SliceDone) and event.slice_number == n_slices - 1:
             break
@@ -125,3 +127,73 @@ def test_labels_are_not_written_over_files_of_a_series(series, lend):
     assert len(list(series.iterdir())) == 11
     run(open_volume(source) if lend else source, series / "labels.zarr")
     assert open_volume(source).shape[0] == 11
+
+
+@pytest.fixture
+def memory():
+    """A storage that is a URL to everyone, empty before and after."""
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    yield system
+    system.store.clear()
+
+
+def write_ome_zarr(place, scale=0.5):
+    group = zarr.open_group(place, mode="w")
+    group.create_array("0", data=planes(4), chunks=(1, 40, 40))
+    steps = [{"type": "scale", "scale": [2.0, scale, scale]}]
+    datasets = [{"path": "0", "coordinateTransformations": steps}]
+    axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "zyx"]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]}
+
+
+def test_an_image_at_a_url_gives_the_labels_of_the_same_file(memory, tmp_path):
+    write_ome_zarr(tmp_path / "image.zarr")
+    write_ome_zarr("memory://bucket/image.zarr")
+    run(tmp_path / "image.zarr", tmp_path / "a.zarr")
+    run("memory://bucket/image.zarr", tmp_path / "b.zarr")
+    np.testing.assert_array_equal(labels_of(tmp_path / "b.zarr"), labels_of(tmp_path / "a.zarr"))
+    attributes = zarr.open_group(tmp_path / "b.zarr", mode="r").attrs["ome"]
+    assert "source" not in attributes["image-label"]  # only a path can be relative to the labels
+
+
+def test_a_run_on_a_url_is_resumed_while_its_metadata_stay(memory, tmp_path):
+    url = "memory://bucket/image.zarr"
+    write_ome_zarr(url)
+    stop_after(url, tmp_path / "a.zarr", 2)
+    write_ome_zarr(url, scale=0.25)
+    with pytest.raises(OutputError, match=r"source\.metadata was"):
+        run(url, tmp_path / "a.zarr", RESUMED)
+    write_ome_zarr(url)
+    assert run(url, tmp_path / "a.zarr", RESUMED)[-1].n_objects == 10
+
+
+def test_a_run_on_a_file_at_a_url_is_not_resumed_with_another_file(memory, tmp_path):
+    content = io.BytesIO()
+    tifffile.imwrite(content, planes(4), photometric="minisblack")
+    memory.pipe("/bucket/stack.tif", content.getvalue())
+    url = "memory://bucket/stack.tif"
+    config = dataclasses.replace(RESUMED, axes="ZYX")
+    stop_after(url, tmp_path / "a.zarr", 2, dataclasses.replace(CONFIG, axes="ZYX"))
+    memory.pipe("/bucket/stack.tif", content.getvalue())
+    with pytest.raises(OutputError, match=r"source\.created was"):
+        run(url, tmp_path / "a.zarr", config)
+
+
+def test_an_open_volume_at_a_url_is_recognised_by_its_pixels(memory, tmp_path):
+    write_ome_zarr("memory://bucket/image.zarr")
+    volume = open_volume("memory://bucket/image.zarr")
+    assert not is_on_disk(volume)
+    assert run(volume, tmp_path / "a.zarr")[-1].n_objects == 10
+
+
+def test_a_url_of_a_file_keeps_its_output_apart(tmp_path):
+    write_ome_zarr(tmp_path / "image.zarr")
+    with pytest.raises(OutputError, match="one in the other"):
+        run((tmp_path / "image.zarr").as_uri(), tmp_path / "image.zarr" / "labels")
+
+
+def test_nothing_is_written_to_a_url(series, memory):
+    with pytest.raises(OutputError, match="is a URL"):
+        run(series, "memory://bucket/labels.zarr")
+    assert not memory.store

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 
+from napari_sam.io.location import Location
 from napari_sam.io.volume import ArrayVolume, Volume, resolve_axes, unreadable
 
 __all__ = ["open_image_file"]
@@ -15,14 +17,24 @@ COLOR_MODES = {"P": "RGB", "PA": "RGB", "RGBA": "RGB", "CMYK": "RGB", "YCbCr": "
 """Modes that are turned into intensities. Transparency is dropped: it is no signal."""
 
 
-def open_image_file(path: Path, axes: str | None = None) -> Volume:
+def open_image_file(
+    path: Location,
+    axes: str | None = None,
+    stream: BinaryIO | None = None,
+    identity: Callable[[], dict[str, Any]] | None = None,
+) -> Volume:
     """Open a PNG or JPEG picture.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
+        Text when it is a URL.
     axes : str, optional
         ``YX`` or ``YXS``; other letters may rename what the picture's axes mean.
+    stream : binary file, optional
+        The open file at a URL.
+    identity : callable, optional
+        As for :class:`napari_sam.io.ArrayVolume`.
 
     Returns
     -------
@@ -35,10 +47,10 @@ def open_image_file(path: Path, axes: str | None = None) -> Volume:
         When the file is truncated or damaged.
     """
     try:
-        with Image.open(path) as picture:
+        with Image.open(path if stream is None else stream) as picture:
             mode = COLOR_MODES.get(picture.mode)
             pixels = np.array(picture if mode is None else picture.convert(mode))
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError and its own
         raise unreadable(path, error) from error
     letters = resolve_axes(pixels.shape, axes, is_color=pixels.ndim == 3)
-    return ArrayVolume(path, [pixels], letters)
+    return ArrayVolume(path, [pixels], letters, identity=identity)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import zarr
+from zarr.storage import FsspecStore
 
 from napari_sam.core.axes import CANONICAL_AXES
 from napari_sam.core.errors import InputError
+from napari_sam.io.location import Location
 from napari_sam.io.volume import ArrayVolume, LazyArray, Volume, resolve_axes, unreadable
 
 __all__ = ["Multiscale", "open_zarr", "read_multiscale"]
@@ -18,15 +22,17 @@ UNNAMED_AXES = "TCZYX"
 """The axes of OME-Zarr 0.1 and 0.2, which did not write them down."""
 
 
-def open_zarr(path: Path, axes: str | None = None) -> Volume:
+def open_zarr(path: Location, axes: str | None = None, store: FsspecStore | None = None) -> Volume:
     """Open an OME-Zarr image or a Zarr array.
 
     Parameters
     ----------
-    path : Path
-        The directory of the image or of the array.
+    path : Path or str
+        The directory of the image or of the array; text when it is a URL.
     axes : str, optional
         Axes in the order of the array, instead of what the metadata say.
+    store : FsspecStore, optional
+        What reads from the URL.
 
     Returns
     -------
@@ -38,11 +44,12 @@ def open_zarr(path: Path, axes: str | None = None) -> Volume:
         When the metadata are damaged, the group holds no image, or the axes are ambiguous.
     """
     try:
-        node = zarr.open(path, mode="r")
+        node = zarr.open(path if store is None else store, mode="r")
         if isinstance(node, zarr.Array):
             hint = _array_axes(node)
             letters = resolve_axes(node.shape, axes, hint)
-            return ArrayVolume(path, [cast(LazyArray, node)], letters)
+            identity = _identity(path, [node])
+            return ArrayVolume(path, [cast(LazyArray, node)], letters, identity=identity)
         return _open_multiscale(path, node, axes)
     except Exception as error:  # zarr raises KeyError, ValueError, TypeError ... on bad metadata
         raise unreadable(path, error) from error
@@ -124,10 +131,7 @@ def read_multiscale(path: Path, mode: Literal["r", "r+"] = "r") -> Multiscale:
 
 
 def _read_multiscale(path: Path, group: zarr.Group) -> Multiscale:
-    root = cast(dict[str, Any], group.attrs.asdict())
-    attributes = root.get("ome", root)
-    if not attributes.get("multiscales"):
-        raise _no_image(path, group)
+    root, attributes = _image_attributes(path, group)
     multiscale = attributes["multiscales"][0]
     levels = tuple(
         cast("zarr.Array[Any]", group[dataset["path"]]) for dataset in multiscale["datasets"]
@@ -153,8 +157,29 @@ def _read_multiscale(path: Path, group: zarr.Group) -> Multiscale:
     )
 
 
-def _open_multiscale(path: Path, group: zarr.Group, axes: str | None) -> Volume:
-    multiscale = _read_multiscale(path, group)
+def _image_attributes(path: Location, group: zarr.Group) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return all attributes of a group, and those of NGFF among them."""
+    root = cast(dict[str, Any], group.attrs.asdict())
+    attributes = root.get("ome", root)
+    if not attributes.get("multiscales"):
+        raise _no_image(path, group)
+    return root, attributes
+
+
+def _identity(
+    path: Location, nodes: list[zarr.Group | zarr.Array[Any]]
+) -> Callable[[], dict[str, Any]] | None:
+    """Return what tells a Zarr at a URL from another; files on this machine have their times."""
+    if isinstance(path, Path):
+        return None
+    from napari_sam.io.remote import metadata_digest
+
+    return partial(metadata_digest, path, [node.path for node in nodes])
+
+
+def _open_multiscale(path: Location, group: zarr.Group, axes: str | None) -> Volume:
+    _image_attributes(path, group)  # says that there is no image before a URL becomes a Path
+    multiscale = _read_multiscale(Path(path), group)
     hint = _as_hint(list(multiscale.names))
     letters = resolve_axes(multiscale.levels[0].shape, axes, hint)
     units = zip(letters, multiscale.units, strict=False)
@@ -165,6 +190,7 @@ def _open_multiscale(path: Path, group: zarr.Group, axes: str | None) -> Volume:
         scale=dict(zip(letters, multiscale.scale, strict=True)),
         units={letter: unit for letter, unit in units if unit},
         is_ngff=True,
+        identity=_identity(path, [group, *multiscale.levels]),
     )
 
 
@@ -197,11 +223,13 @@ def _as_hint(names: list[str]) -> str:
     return "".join(letter if letter in list(CANONICAL_AXES) else "?" for letter in letters)
 
 
-def _no_image(path: Path, group: zarr.Group) -> InputError:
+def _no_image(path: Location, group: zarr.Group) -> InputError:
     members = sorted(name for name, _ in group.members())
     listed = ", ".join(members[:8]) or "nothing"
+    first = (members or ["0"])[0]
+    example = path / first if isinstance(path, Path) else f"{path.rstrip('/')}/{first}"
     return InputError(
         f"The Zarr group {path} is no OME-Zarr image; it holds {listed}",
         rule="A group needs `multiscales` metadata; otherwise one of its arrays must be named",
-        cure=f"Give the path of an image or array in it, such as {path / (members or ['0'])[0]}",
+        cure=f"Give the path of an image or array in it, such as {example}",
     )

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 from xml.etree import ElementTree
 
 import tifffile
 import zarr
 
 from napari_sam.core.errors import InputError
+from napari_sam.io.location import Location
 from napari_sam.io.volume import ArrayVolume, LazyArray, Volume, resolve_axes, unreadable
 
 __all__ = ["checked_series", "open_tiff", "pixel_sizes", "stated_axes"]
@@ -42,14 +42,24 @@ UNIT_NAMES = {
 }
 
 
-def open_tiff(path: Path, axes: str | None = None) -> Volume:
+def open_tiff(
+    path: Location,
+    axes: str | None = None,
+    stream: BinaryIO | None = None,
+    identity: Callable[[], dict[str, Any]] | None = None,
+) -> Volume:
     """Open the first series of a TIFF file.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
+        Text when it is a URL.
     axes : str, optional
         Axes in the order of the file, instead of what the file says.
+    stream : binary file, optional
+        The open file at a URL; it is closed with the volume.
+    identity : callable, optional
+        As for :class:`napari_sam.io.ArrayVolume`.
 
     Returns
     -------
@@ -61,20 +71,31 @@ def open_tiff(path: Path, axes: str | None = None) -> Volume:
     InputError
         When the file is truncated or damaged, holds palette colours, or has ambiguous axes.
     """
-    file, series = checked_series(path)
-    try:
-        return _volume(path, file, series, axes)
-    except Exception as error:  # tifffile raises anything on damaged files
+    file, series = checked_series(path, stream)
+
+    def close() -> None:
         file.close()
+        if stream is not None:  # tifffile closes only what it has opened itself
+            stream.close()
+
+    try:
+        if stream is not None:
+            _check_single(path, file, series)
+        return _volume(path, file, series, axes, identity=identity, close=close)
+    except Exception as error:  # tifffile raises anything on damaged files
+        close()
         raise unreadable(path, error) from error
 
 
-def checked_series(path: Path) -> tuple[Any, Any]:
+def checked_series(path: Location, stream: BinaryIO | None = None) -> tuple[Any, Any]:
     """Open a TIFF and look whether all pixels of its first series are there.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
+        For messages, where there is a stream.
+    stream : binary file, optional
+        The open file at a URL.
 
     Returns
     -------
@@ -90,7 +111,7 @@ def checked_series(path: Path) -> tuple[Any, Any]:
     file = None
     try:
         with _complaints() as complaints:
-            file = tifffile.TiffFile(path)
+            file = tifffile.TiffFile(path if stream is None else stream)
             len(file.pages)  # walks the whole chain of pages, so that a truncated one is noticed
             series = file.series[0]
         _check_complete(path, file, series, complaints)
@@ -101,12 +122,12 @@ def checked_series(path: Path) -> tuple[Any, Any]:
     return file, series
 
 
-def stated_axes(path: Path, series: Any) -> str:
+def stated_axes(path: Location, series: Any) -> str:
     """Read the axes of a series as far as the file can be trusted with them.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
         For the message.
     series : tifffile.TiffPageSeries
 
@@ -158,14 +179,14 @@ def pixel_sizes(file: Any, page: Any) -> tuple[dict[str, float], dict[str, str]]
     return {}, {}
 
 
-def _volume(path: Path, file: Any, series: Any, axes: str | None) -> Volume:
+def _volume(path: Location, file: Any, series: Any, axes: str | None, **options: Any) -> Volume:
     letters = resolve_axes(series.shape, axes, stated_axes(path, series))
     arrays = [
         cast(LazyArray, zarr.open_array(series.aszarr(level=level), mode="r"))
         for level in range(len(series.levels))
     ]
     scale, units = pixel_sizes(file, series.keyframe)
-    return ArrayVolume(path, arrays, letters, scale=scale, units=units, close=file.close)
+    return ArrayVolume(path, arrays, letters, scale=scale, units=units, **options)
 
 
 @contextmanager
@@ -188,7 +209,17 @@ def _complaints() -> Iterator[list[str]]:
         logger.propagate = propagate
 
 
-def _check_complete(path: Path, file: Any, series: Any, complaints: list[str]) -> None:
+def _check_single(path: Location, file: Any, series: Any) -> None:
+    """Refuse a file at a URL that refers to others: they would be sought on this machine."""
+    if any(page is not None and page.parent is not file for page in series.pages):
+        raise InputError(
+            f"The image {path} is part of an OME-TIFF in several files",
+            rule="An image at a URL is one file, or an OME-Zarr",
+            cure="Copy all its files into one folder of this machine and open one of them there",
+        )
+
+
+def _check_complete(path: Location, file: Any, series: Any, complaints: list[str]) -> None:
     """Refuse a file that ends before its data, before anything is computed."""
     n_absent = sum(page is None for page in series.pages)
     if n_absent:

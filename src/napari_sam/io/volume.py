@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from napari_sam.core.axes import canonical_order, guess_axes, normalize_axes, transpose_to
 from napari_sam.core.errors import InputError, NapariSamError
 from napari_sam.core.region import Region
+from napari_sam.io.location import Location, as_location, looks_like_url
 
 __all__ = ["ArrayVolume", "LazyArray", "Volume", "open_volume"]
 
@@ -46,8 +47,8 @@ class Volume(Protocol):
     """
 
     @property
-    def path(self) -> Path:
-        """Where the image lies."""
+    def path(self) -> Location:
+        """Where the image lies: a path, or the text of a URL."""
         ...
 
     @property
@@ -99,8 +100,8 @@ class ArrayVolume:
 
     Parameters
     ----------
-    path : Path
-        Where the image lies, for messages.
+    path : Path or str
+        Where the image lies, for messages; text when it is a URL.
     arrays : sequence of LazyArray
         Resolution levels, the full one first, all with the axes of the file.
     axes : str
@@ -113,6 +114,8 @@ class ArrayVolume:
         Whether the image is an OME-Zarr, to which label images can refer.
     files : tuple of Path
         The files that make up the volume, in their order, when `path` is not the only one.
+    identity : callable, optional
+        For an image at a URL: returns what tells it from another, as JSON values.
     close : callable, optional
         Called once when the volume is closed.
 
@@ -124,7 +127,7 @@ class ArrayVolume:
 
     def __init__(
         self,
-        path: Path,
+        path: Location,
         arrays: Sequence[LazyArray],
         axes: str,
         *,
@@ -132,14 +135,16 @@ class ArrayVolume:
         units: dict[str, str] | None = None,
         is_ngff: bool = False,
         files: tuple[Path, ...] = (),
+        identity: Callable[[], dict[str, Any]] | None = None,
         close: Callable[[], object] | None = None,
     ) -> None:
         self._arrays = tuple(arrays)
         self._file_axes = axes
         self._close = close
-        self.path = path
+        self.path: Location = path
         self.is_ngff = is_ngff
         self.files = files
+        self.identity = identity
         self.axes = canonical_order(axes)
         self.dtype: np.dtype[Any] = np.dtype(self._arrays[0].dtype)
         self.levels = tuple(self._canonical_shape(array) for array in self._arrays)
@@ -186,11 +191,7 @@ class ArrayVolume:
         except MemoryError:
             raise
         except Exception as error:  # decoders raise anything, from OSError to RuntimeError
-            raise InputError(
-                f"The block {region.start} to {region.stop} of {self.path} cannot be read: {error}",
-                rule="The file must be complete and undamaged",
-                cure="Copy the file again from its origin, or export it again",
-            ) from error
+            raise self._unreadable_block(region, error) from error
         return transpose_to(block, self._file_axes, self.axes)
 
     def close(self) -> None:
@@ -198,6 +199,16 @@ class ArrayVolume:
         close, self._close = self._close, None
         if close is not None:
             close()
+
+    def _unreadable_block(self, region: Region, error: Exception) -> InputError:
+        if isinstance(self.path, str):
+            rule = "The image must stay within reach while it is read, complete and undamaged"
+            cure = "Check the network, or copy the image to this machine"
+        else:
+            rule = "The file must be complete and undamaged"
+            cure = "Copy the file again from its origin, or export it again"
+        found = f"The block {region.start} to {region.stop} of {self.path} cannot be read: {error}"
+        return InputError(found, rule=rule, cure=cure)
 
     def _canonical_shape(self, array: LazyArray) -> tuple[int, ...]:
         return tuple(int(array.shape[self._file_axes.index(axis)]) for axis in self.axes)
@@ -211,7 +222,8 @@ def open_volume(path: str | Path, axes: str | None = None) -> Volume:
     path : str or Path
         TIFF, OME-TIFF, ImageJ stack or BigTIFF; OME-Zarr 0.4 or 0.5; a Zarr array (v2 or v3); PNG
         or JPEG. The content decides, not the suffix. Or a folder of TIFF files, or a pattern such
-        as ``scan/*.tif``: a series of slices along Z, in natural order.
+        as ``scan/*.tif``: a series of slices along Z, in natural order. Or the URL of a Zarr or of
+        one file, such as ``https://...`` or ``s3://...``, as text.
     axes : str, optional
         One letter of TCZYXS per axis, in the order of the file, when the file does not say or says
         it wrong. For a series of files the axis along which they are stacked comes first.
@@ -226,7 +238,11 @@ def open_volume(path: str | Path, axes: str | None = None) -> Volume:
         When the file is missing, unreadable, damaged, of another format, without pixels, or when
         its axes are ambiguous.
     """
-    path = Path(path)
+    path = as_location(path)
+    if isinstance(path, str):
+        from napari_sam.io.remote import open_remote
+
+        return open_remote(path, axes)
     if path.is_dir() and any((path / name).exists() for name in ZARR_FILES):
         from napari_sam.io.ome_zarr import open_zarr
 
@@ -237,7 +253,7 @@ def open_volume(path: str | Path, axes: str | None = None) -> Volume:
         if is_pattern(path) or (path.is_dir() and find_tiff_files(path)):
             return open_tiff_series(path, axes)
     if path.is_dir():
-        raise _unknown_format(path, "The directory")
+        raise unknown_format(path, "The directory")
     signature = _read_signature(path)
     if signature in TIFF_SIGNATURES:
         from napari_sam.io.tiff import open_tiff
@@ -247,7 +263,7 @@ def open_volume(path: str | Path, axes: str | None = None) -> Volume:
         from napari_sam.io.image_file import open_image_file
 
         return open_image_file(path, axes)
-    raise _unknown_format(path, "The file")
+    raise unknown_format(path, "The file")
 
 
 def resolve_axes(
@@ -274,12 +290,12 @@ def resolve_axes(
     return guess_axes(shape, hint, is_color=is_color)
 
 
-def unreadable(path: Path, error: Exception) -> NapariSamError:
+def unreadable(path: Location, error: Exception) -> NapariSamError:
     """Say that a file could not be opened.
 
     Parameters
     ----------
-    path : Path
+    path : Path or str
     error : Exception
         What the reader raised; an error of this package is passed through.
 
@@ -304,7 +320,9 @@ def _read_signature(path: Path) -> bytes:
         raise InputError(
             f"The image {path} does not exist",
             rule="The input is a file, or the directory of a Zarr",
-            cure="Check the spelling and the folder",
+            cure="Give a URL as text: a Path loses one of its slashes"
+            if looks_like_url(path)
+            else "Check the spelling and the folder",
         ) from None
     except OSError as error:
         raise InputError(
@@ -314,7 +332,19 @@ def _read_signature(path: Path) -> bytes:
         ) from error
 
 
-def _unknown_format(path: Path, what: str) -> InputError:
+def unknown_format(path: Location, what: str) -> InputError:
+    """Say that what was found is no image.
+
+    Parameters
+    ----------
+    path : Path or str
+    what : str
+        What stands there, to begin the message with.
+
+    Returns
+    -------
+    InputError
+    """
     return InputError(
         f"{what} {path} holds no image format that is known here",
         rule="Images are TIFF, OME-TIFF, ImageJ stacks, BigTIFF, OME-Zarr, Zarr, PNG or JPEG",

@@ -13,6 +13,7 @@ import numpy as np
 from napari_sam.core.errors import ConfigError
 from napari_sam.core.region import Region
 from napari_sam.io import ArrayVolume, Volume
+from napari_sam.io.location import location_name
 from napari_sam.pipeline.config import SegmentConfig
 from napari_sam.pipeline.segmenters import TileSegmenter
 from napari_sam.pipeline.source import SliceSource
@@ -109,9 +110,13 @@ def file_signature(volume: Volume) -> dict[str, Any]:
     -------
     dict
         Name, axes, shape and dtype; size and time of the file, or of the metadata of a Zarr; of a
-        series of files their number and size, and a digest of their names, sizes and times.
+        series of files their number and size, and a digest of their names, sizes and times; of an
+        image at a URL a digest of its metadata, or the file's size and what the storage says of it.
     """
     path = volume.path
+    if isinstance(path, str):
+        identity = volume.identity if isinstance(volume, ArrayVolume) else None
+        return {"path": location_name(path), **_form(volume), **(identity() if identity else {})}
     if files := volume_files(volume):
         return {"path": path.name, **_form(volume), **_series_signature(files)}
     candidates = [path] if path.is_file() else [path / name for name in ZARR_METADATA]
@@ -157,6 +162,8 @@ def is_on_disk(volume: Volume) -> bool:
     bool
     """
     path = volume.path
+    if isinstance(path, str):
+        return False
     if volume_files(volume):
         return True
     return path.is_file() or any((path / name).is_file() for name in ZARR_METADATA)
