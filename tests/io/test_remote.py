@@ -186,6 +186,26 @@ def test_a_server_that_does_not_answer_is_said():
         open_volume("http://127.0.0.1:9/a.zarr")
 
 
+@pytest.mark.parametrize("name", ["a.tif", "a.zarr"])
+def test_what_becomes_unreachable_is_said(memory, monkeypatch, name):
+    content = io.BytesIO()
+    tifffile.imwrite(content, DATA[0])
+    memory.pipe("/bucket/a.tif", content.getvalue())
+    write_image("memory://bucket/a.zarr")
+    volume = open_volume(f"memory://bucket/{name}")
+    before = volume.identity()
+    assert volume.identity() == before
+
+    def refuse(*args, **kwargs):
+        raise OSError("the line is dead")
+
+    for method in ("cat_file", "info"):
+        monkeypatch.setattr(type(memory), method, refuse)
+    with pytest.raises(InputError, match=r"cannot be reached.*the line is dead"):
+        volume.identity()
+    volume.close()
+
+
 def test_other_content_in_a_storage_is_refused(memory):
     memory.pipe("/bucket/a.txt", b"hello")
     with pytest.raises(InputError, match=r"The URL memory://bucket/a\.txt holds no image format"):

@@ -21,8 +21,8 @@ from napari_sam.io.volume import (
 __all__ = ["metadata_digest", "open_remote"]
 
 PACKAGES = {
-    "http": "aiohttp requests",
-    "https": "aiohttp requests",
+    "http": "aiohttp",
+    "https": "aiohttp",
     "s3": "s3fs",
     "s3a": "s3fs",
     "gs": "gcsfs",
@@ -70,7 +70,7 @@ def open_remote(url: str, axes: str | None = None) -> Volume:
             return open_zarr(url, axes, FsspecStore.from_url(url.rstrip("/"), read_only=True))
         stream = _open_stream(system, path)
         try:
-            return _open_file(url, stream, axes, partial(_file_stamp, system, path))
+            return _open_file(url, stream, axes, partial(_file_stamp, url))
         except BaseException:
             stream.close()
             raise
@@ -165,8 +165,13 @@ def _open_file(url: str, stream: BinaryIO, axes: str | None, identity: Any) -> V
     raise unknown_format(url, "The URL")
 
 
-def _file_stamp(system: Any, path: str) -> dict[str, Any]:
-    entry = system.info(path)
+def _file_stamp(url: str) -> dict[str, Any]:
+    """Return size of a file and what its storage says of digest and time."""
+    system, path = _connect(url)
+    try:
+        entry = system.info(path)
+    except Exception as error:
+        raise _unreachable(url, error) from error
     stamps = {name: str(entry[name]) for name in FILE_STAMPS if entry.get(name) is not None}
     return {"bytes": entry.get("size"), **stamps}
 
