@@ -9,7 +9,14 @@ from urllib.request import url2pathname
 
 from napari_sam.core.errors import OutputError
 
-__all__ = ["Location", "as_location", "is_url", "local_target", "location_name"]
+__all__ = [
+    "Location",
+    "as_location",
+    "is_url",
+    "local_target",
+    "location_name",
+    "looks_like_url",
+]
 
 Location = Path | str
 """A path of this machine; or text, which is always a URL."""
