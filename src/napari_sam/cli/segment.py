@@ -101,6 +101,13 @@ EXIT_INTERRUPTED = 130
     show_default=True,
     help="OME-Zarr version of the output.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that segment tiles; each holds the model.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--resume", is_flag=True, help="Go on with an unfinished output.")
 @click.option(

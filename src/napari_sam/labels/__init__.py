@@ -1,6 +1,7 @@
 """Label images: made from masks and stitched across tiles. Numpy only."""
 
 from napari_sam.labels.compose import Composition, MaskCrop, compose_labels
+from napari_sam.labels.link import LinkRule, SliceLinker, link_slices
 from napari_sam.labels.seams import TileLabels
 from napari_sam.labels.stitch import (
     Painting,
@@ -14,13 +15,16 @@ from napari_sam.labels.stitch import (
 
 __all__ = [
     "Composition",
+    "LinkRule",
     "MaskCrop",
     "Painting",
+    "SliceLinker",
     "Stitched",
     "TileLabels",
     "compose_labels",
     "count_visible",
     "is_kept",
+    "link_slices",
     "paint",
     "plan_paintings",
     "stitch_tiles",

@@ -31,6 +31,7 @@ from napari_sam.pipeline.events import (
 from napari_sam.pipeline.everything import PlaneCandidates, segment_plane
 from napari_sam.pipeline.label_change import LabelChange, change_labels
 from napari_sam.pipeline.label_target import LabelTarget
+from napari_sam.pipeline.link import LinkConfig, LinkPlanned, SliceLinked, link_volume
 from napari_sam.pipeline.objects import ObjectRecord, ObjectTable
 from napari_sam.pipeline.options import PRESETS, AutomaticOptions, Preset, find_preset
 from napari_sam.pipeline.plane_image import ArrayPlaneImage, PlaneImage
@@ -63,6 +64,8 @@ __all__ = [
     "InteractivePredictor",
     "LabelChange",
     "LabelTarget",
+    "LinkConfig",
+    "LinkPlanned",
     "MaskPatch",
     "ModelSegmenter",
     "ObjectCandidates",
@@ -79,6 +82,7 @@ __all__ = [
     "SegmentConfig",
     "Session",
     "SliceDone",
+    "SliceLinked",
     "SliceRange",
     "SteppingSegmenter",
     "Stitching",
@@ -92,6 +96,7 @@ __all__ = [
     "estimate_cost",
     "estimate_steps",
     "find_preset",
+    "link_volume",
     "parse_slices",
     "segment_plane",
     "segment_volume",

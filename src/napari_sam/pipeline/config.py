@@ -86,6 +86,8 @@ class SegmentConfig:
         Replace an existing store.
     resume : bool
         Complete an unfinished store.
+    workers : int
+        Processes that segment tiles. Each holds the model, and a slice of up to 512 MB.
     automatic : AutomaticOptions
         Options of the automatic mask generator.
 
@@ -109,6 +111,7 @@ class SegmentConfig:
     ngff_version: NgffVersion = "0.5"
     overwrite: bool = False
     resume: bool = False
+    workers: int = 1
     automatic: AutomaticOptions = field(default_factory=AutomaticOptions)
 
     def __post_init__(self) -> None:
@@ -143,6 +146,12 @@ class SegmentConfig:
             "Use only one of `--contrast-limits` and `--contrast-percentiles`",
         )
         _require(
+            self.workers >= 1,
+            f"{self.workers} workers were asked for",
+            "Tiles are segmented by at least one process",
+            "Use for example `--workers 2`",
+        )
+        _require(
             not (self.overwrite and self.resume),
             "Both overwrite and resume were asked for",
             "A run either replaces an existing output or completes it",
@@ -167,10 +176,10 @@ class SegmentConfig:
         Returns
         -------
         dict
-            Plain values that survive JSON; the device and overwrite or resume are left out.
+            Plain values that survive JSON; the device, workers, overwrite and resume are left out.
         """
         values = asdict(self)
-        for name in ("device", "overwrite", "resume"):
+        for name in ("device", "overwrite", "resume", "workers"):
             del values[name]
         return values
 

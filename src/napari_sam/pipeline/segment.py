@@ -10,14 +10,10 @@ import os
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from napari_sam.core.errors import ConfigError, DeviceError, InputError, OutputError
-from napari_sam.core.steps import timed
+from napari_sam.core.errors import ConfigError, OutputError
 from napari_sam.io import Volume, open_volume
 from napari_sam.io.label_layout import LabelLayout
 from napari_sam.io.label_writer import LabelWriter, check_target, remove_store, set_aside
@@ -32,7 +28,6 @@ from napari_sam.pipeline.events import (
     SliceDone,
     TileDone,
     Warned,
-    Working,
 )
 from napari_sam.pipeline.journal import Journal
 from napari_sam.pipeline.plan import (
@@ -44,45 +39,18 @@ from napari_sam.pipeline.plan import (
     volume_files,
 )
 from napari_sam.pipeline.segmenters import (
-    TileObjects,
     TileSegmenter,
-    TileStep,
     load_segmenter,
-    segmentation_steps,
 )
-from napari_sam.pipeline.source import Pixels, SliceSource
+from napari_sam.pipeline.source import SliceSource
 from napari_sam.pipeline.stitching import SliceStitcher
 from napari_sam.pipeline.target_lock import locked
-from napari_sam.pipeline.tile_results import TileResults, tile_folder
-from napari_sam.tiling import Contrast, Tile
+from napari_sam.pipeline.tile_processes import TileProcesses
+from napari_sam.pipeline.tile_results import tile_folder
+from napari_sam.pipeline.tile_run import TileRun, segment_tiles
+from napari_sam.tiling import Tile
 
 __all__ = ["segment_volume"]
-
-ATTEMPTS = 2
-"""How often a tile is tried."""
-GIVE_UP_AFTER = 3
-"""Tiles that fail one after the other: what is wrong is not in the tile."""
-NAMED_FAILURES = 10
-
-
-@dataclass
-class _Run:
-    """What stays the same over the slices of a run, and what it has counted."""
-
-    source: SliceSource
-    segmenter: TileSegmenter
-    tiles: tuple[Tile, ...]
-    min_size: int
-    contrast: Contrast
-    signature: dict[str, Any]
-    n_invalid: int = 0
-    n_segmented: int = 0
-    failed: list[str] = field(default_factory=list)
-    n_failed_in_a_row: int = 0
-
-    def results(self, target: Path, number: int) -> TileResults:
-        """Return where the tiles of a slice are kept."""
-        return TileResults(tile_folder(target) / str(number), self.tiles)
 
 
 def segment_volume(
@@ -138,16 +106,20 @@ def segment_volume(
     check_target(target, overwrite=config.overwrite, resume=config.resume)
     with _opened(source, target, config) as volume:
         slices = SliceSource(volume, config)
-        segmenter = segmenter or load_segmenter(config)
+        given, segmenter = segmenter, segmenter or load_segmenter(config)
         tiles = plan_tiles(slices, config, segmenter)
         yield _planned(slices, tiles)
         contrast = choose_contrast(slices, config, segmenter, volume.dtype)
         yield ContrastMeasured(contrast.low, contrast.high)
         is_file = isinstance(source, (str, Path))
         signature = file_signature(volume) if is_file else content_signature(volume)
-        run = _Run(slices, segmenter, tiles, config.min_size, contrast, signature)
-        with locked(target):
-            n_objects = yield from _segment_slices(run, volume, target, config)
+        run = TileRun(slices, segmenter, tiles, contrast)
+        if config.workers > 1:
+            run.processes = _processes(source, config, given, run)
+        with locked(target), run:
+            n_objects = yield from _segment_slices(
+                run, _plan(run, signature, config), volume, target, config
+            )
     if n_objects == 0:
         yield Warned(
             "No object was found. Check the contrast and the channel, lower the thresholds, or "
@@ -158,11 +130,10 @@ def segment_volume(
 
 
 def _segment_slices(
-    run: _Run, volume: Volume, target: Path, config: SegmentConfig
+    run: TileRun, plan: dict[str, Any], volume: Volume, target: Path, config: SegmentConfig
 ) -> Generator[Event, None, int]:
     """Segment what is not done yet; return the number of objects in all slices."""
     journal = Journal(target)
-    plan = _plan(run, config)
     done: dict[tuple[int, ...], int] = {}
     with ExitStack() as until_first_tile:
         if config.resume:
@@ -175,12 +146,12 @@ def _segment_slices(
             until_first_tile.enter_context(_replacing(target, journal))
             writer = _create(run, volume, target, config)
             journal.start(plan)
-        stitcher = SliceStitcher(run.tiles, run.source.shape_yx, run.min_size, writer)
+        stitcher = SliceStitcher(run.tiles, run.source.shape_yx, config.min_size, writer)
         offset = 0
         for number, position in enumerate(run.source.positions):
             if position not in done:
                 results = run.results(target, number)
-                with closing(_segment_tiles(run, number, position, results)) as events:
+                with closing(segment_tiles(run, number, position, results)) as events:
                     for event in events:
                         if isinstance(event, TileDone):
                             until_first_tile.close()
@@ -193,7 +164,7 @@ def _segment_slices(
                 results.remove()
                 yield SliceDone(number, position, done[position])
             offset += done[position]
-        _require_all_tiles(run, target)
+        run.require_all(target)
         writer.finish()
     journal.remove()
     remove_store(tile_folder(target))
@@ -202,96 +173,19 @@ def _segment_slices(
     return offset
 
 
-def _segment_tiles(
-    run: _Run, number: int, position: tuple[int, ...], results: TileResults
-) -> Generator[Event, None, None]:
-    """Segment the tiles of one slice that are not on the disk yet."""
-    n_invalid = 0
-    for tile in run.tiles:
-        known = results.n_invalid(tile.index)
-        if known is None:
-            outcome = yield from _try_tile(run, number, position, tile)
-            if outcome is None:
-                continue
-            pixels, objects, seconds = outcome
-            known = _count_invalid(pixels, tile)
-            results.save(tile.index, objects, known)
-            yield TileDone(number, tile.index, len(objects.scores), seconds)
-        n_invalid += known
-    if n_invalid and not run.n_invalid:
-        yield Warned(
-            f"Slice {position or 0} holds {n_invalid} pixels that are NaN or infinite. Such pixels "
-            "are shown to the model as black and stay background, here and in later slices."
+def _processes(
+    source: str | Path | Volume,
+    config: SegmentConfig,
+    segmenter: TileSegmenter | None,
+    run: TileRun,
+) -> TileProcesses:
+    if not isinstance(source, (str, Path)):
+        raise ConfigError(
+            f"{config.workers} workers were asked for with an open volume",
+            rule="Each worker opens the image by itself, so it has to be a file or a URL",
+            cure="Give the path of the image, or use one worker",
         )
-    run.n_invalid += n_invalid
-
-
-def _try_tile(
-    run: _Run, number: int, position: tuple[int, ...], tile: Tile
-) -> Generator[Event, None, tuple[Pixels, TileObjects, float] | None]:
-    """Segment one tile, once more after an error; None where it fails again."""
-    name = f"slice {' '.join(map(str, position)) or 0}, tile {tile.index} at {tile.write.start}"
-    for left in reversed(range(ATTEMPTS)):
-        try:
-            outcome = yield from _segment_tile(run, number, position, tile)
-        except (InputError, DeviceError) as error:
-            is_general = not run.n_segmented or run.n_failed_in_a_row + 1 == GIVE_UP_AFTER
-            if not left and is_general:
-                raise
-            what_next = "it is tried again" if left else "the others go on"
-            yield Warned(f"{name.capitalize()} failed, {what_next}: {error.given}")
-        else:
-            run.n_segmented, run.n_failed_in_a_row = run.n_segmented + 1, 0
-            return outcome
-    run.n_failed_in_a_row += 1
-    run.failed.append(name)
-    return None
-
-
-def _require_all_tiles(run: _Run, target: Path) -> None:
-    if run.failed:
-        named = "; ".join(run.failed[:NAMED_FAILURES])
-        more = f"; and {len(run.failed) - NAMED_FAILURES} more"
-        raise OutputError(
-            f"{len(run.failed)} tiles of {target} could not be segmented: {named}"
-            + more * (len(run.failed) > NAMED_FAILURES),
-            rule="A slice is stitched when all its tiles are done",
-            cure="See to what the warnings say, then repeat the command with `--resume`: only what "
-            "is missing is done again",
-        )
-
-
-def _count_invalid(pixels: Pixels, tile: Tile) -> int:
-    if pixels.invalid is None:
-        return 0
-    return int(np.count_nonzero(pixels.invalid[tile.crop.slices]))
-
-
-def _segment_tile(
-    run: _Run, number: int, position: tuple[int, ...], tile: Tile
-) -> Generator[Event, None, tuple[Pixels, TileObjects, float]]:
-    """Read and segment one tile; return its pixels, its objects and the seconds of work."""
-    with closing(timed(_tile_steps(run, position, tile))) as steps:
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as finished:
-                (pixels, objects), seconds = finished.value
-                return pixels, objects, seconds
-            yield Working(number, tile.index, step.done, step.total)
-
-
-def _tile_steps(
-    run: _Run, position: tuple[int, ...], tile: Tile
-) -> Generator[TileStep, None, tuple[Pixels, TileObjects]]:
-    pixels = run.source.read_tile(position, tile.read, run.contrast)
-    if pixels.is_even:  # an even tile holds no object
-        labels = np.zeros(pixels.rgb.shape[:2], dtype=np.int32)
-        return pixels, TileObjects(labels, np.zeros(0, dtype=np.float32))
-    objects = yield from segmentation_steps(run.segmenter, pixels.rgb)
-    if pixels.invalid is not None:
-        objects = objects._replace(labels=np.where(pixels.invalid, 0, objects.labels))
-    return pixels, objects
+    return TileProcesses(source, config, segmenter, run)
 
 
 def _planned(slices: SliceSource, tiles: tuple[Tile, ...]) -> Planned:
@@ -299,7 +193,7 @@ def _planned(slices: SliceSource, tiles: tuple[Tile, ...]) -> Planned:
     return Planned(slices.label_axes, slices.label_shape, len(slices.positions), len(tiles), window)
 
 
-def _create(run: _Run, volume: Volume, target: Path, config: SegmentConfig) -> LabelWriter:
+def _create(run: TileRun, volume: Volume, target: Path, config: SegmentConfig) -> LabelWriter:
     layout = LabelLayout(
         axes=run.source.label_axes,
         shape=run.source.label_shape,
@@ -371,10 +265,10 @@ def _check_apart(source: Path, target: Path) -> None:
         )
 
 
-def _plan(run: _Run, config: SegmentConfig) -> dict[str, Any]:
+def _plan(run: TileRun, signature: dict[str, Any], config: SegmentConfig) -> dict[str, Any]:
     """Everything that decides the labels; a resumed run must agree with it."""
     return {
-        "source": run.signature,
+        "source": signature,
         "options": config.fingerprint(),
         "segmenter": run.segmenter.digest,
         "n_tiles": len(run.tiles),

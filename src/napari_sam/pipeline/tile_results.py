@@ -57,7 +57,7 @@ class TileResults:
     """
 
     def __init__(self, folder: Path, tiles: Sequence[Tile]) -> None:
-        self._folder = folder
+        self.folder = folder
         self._tiles = tiles
         self._loaded: OrderedDict[int, TileLabels] = OrderedDict()
 
@@ -149,10 +149,10 @@ class TileResults:
     def remove(self) -> None:
         """Remove the files, which are no longer needed."""
         self._loaded.clear()
-        remove_store(self._folder)
+        remove_store(self.folder)
 
     def _path(self, number: int) -> Path:
-        return self._folder / f"{number}.npz"
+        return self.folder / f"{number}.npz"
 
     def _read(self, number: int) -> int:
         """Read a tile into memory; return its number of pixels that were not finite."""
