@@ -29,6 +29,7 @@ class Threshold:
     """Finds discs; passes to other processes."""
 
     fails: str = ""
+    slow_s: float = 0.01
     window, keeps_8bit, digest = 72, False, "threshold"
 
     def __call__(self, tile: np.ndarray) -> TileObjects:
@@ -40,7 +41,7 @@ class Threshold:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.fails == "always" or (self.fails == "bright" and tile[0, 0, 0] > 210):
             raise InputError("The tile is bright", rule="", cure="")
-        time.sleep(0.01)  # so that there is something to share
+        time.sleep(self.slow_s)  # so that there is something to share
         labels, count = ndimage.label(tile[..., 0] > 100)
         return TileObjects(labels.astype(np.int32), np.ones(count, np.float32))
 
@@ -81,7 +82,19 @@ def test_two_processes_give_the_same_bytes(image: Path, tmp_path: Path) -> None:
         for events in (one, two)
     ]
     assert found[0] == found[1]
+    order = [
+        [event.slice_number for event in events if hasattr(event, "slice_number")]
+        for events in (one, two)
+    ]
+    assert [sorted(numbers) == numbers for numbers in order] == [True, True]
     assert not multiprocessing.active_children()
+
+
+def test_slices_of_one_tile_are_shared_too(image: Path, tmp_path: Path) -> None:
+    whole = dataclasses.replace(TWO, tile=200)
+    events = list(segment_volume(image, tmp_path / "a.zarr", whole, Threshold(slow_s=0.5)))
+    assert [event.index for event in events if isinstance(event, TileDone)] == [0, 0, 0]
+    assert len(list((tmp_path / "pids").iterdir())) == 2
 
 
 def test_closing_ends_the_processes_and_another_number_of_them_completes(

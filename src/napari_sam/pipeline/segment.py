@@ -147,6 +147,7 @@ def _segment_slices(
             writer = _create(run, volume, target, config)
             journal.start(plan)
         stitcher = SliceStitcher(run.tiles, run.source.shape_yx, config.min_size, writer)
+        run.begin(target, done)
         offset = 0
         for number, position in enumerate(run.source.positions):
             if position not in done:

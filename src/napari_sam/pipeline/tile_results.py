@@ -70,6 +70,16 @@ class TileResults:
         """
         return sum(self._path(tile.index).is_file() for tile in self._tiles)
 
+    def known(self) -> dict[int, int | None]:
+        """Read what is known of each tile.
+
+        Returns
+        -------
+        dict of int to (int or None)
+            As :meth:`n_invalid` tells, by number.
+        """
+        return {tile.index: self.n_invalid(tile.index) for tile in self._tiles}
+
     def n_invalid(self, number: int) -> int | None:
         """Count the pixels that a tile owns and that were not finite.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Container, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,10 +85,16 @@ class FailedTile:
 class TileOutcomes(Protocol):
     """Processes that segment tiles."""
 
-    def outcomes(
-        self, position: tuple[int, ...], numbers: list[int], results: TileResults
-    ) -> Generator[SavedTile | FailedTile, None, None]:
-        """Segment tiles of a slice, in any order."""
+    def begin(self, slices: Iterable[tuple[int, tuple[int, ...], TileResults]]) -> None:
+        """Say what is to be done: number, index and results of each slice."""
+        ...
+
+    def known(self, number: int) -> dict[int, int | None]:
+        """Pixels that were not finite, by tile; None for one that was not on the disk before."""
+        ...
+
+    def outcomes(self, number: int) -> Generator[SavedTile | FailedTile, None, None]:
+        """Wait for the other tiles of a slice, in any order."""
         ...
 
     def close(self) -> None:
@@ -133,6 +139,23 @@ class TileRun:
     ) -> None:
         if self.processes is not None:
             self.processes.close()
+
+    def begin(self, target: Path, done: Container[tuple[int, ...]]) -> None:
+        """Set the processes to work on the slices that are not done.
+
+        Parameters
+        ----------
+        target : Path
+            Directory of the output.
+        done : container of tuple of int
+            Indices of finished slices along the axes before YX.
+        """
+        if self.processes is not None:
+            self.processes.begin(
+                (number, position, self.results(target, number))
+                for number, position in enumerate(self.source.positions)
+                if position not in done
+            )
 
     def results(self, target: Path, number: int) -> TileResults:
         """Return where the tiles of a slice are kept."""
@@ -209,11 +232,14 @@ def segment_tiles(
     OutputError
         When a result cannot be written.
     """
-    known = {tile.index: results.n_invalid(tile.index) for tile in run.tiles}
+    known = results.known() if run.processes is None else run.processes.known(number)
     n_invalid = sum(count for count in known.values() if count is not None)
-    missing = [index for index, count in known.items() if count is None]
-    do = _here if run.processes is None else _elsewhere
-    with closing(do(run, number, position, missing, results)) as events:
+    if run.processes is None:
+        missing = [index for index, count in known.items() if count is None]
+        work = _here(run, number, position, missing, results)
+    else:
+        work = _elsewhere(run, run.processes, number, position)
+    with closing(work) as events:
         for event in events:
             if isinstance(event, SavedTile):
                 run.take(event)
@@ -254,15 +280,10 @@ def _here(
 
 
 def _elsewhere(
-    run: TileRun,
-    number: int,
-    position: tuple[int, ...],
-    missing: list[int],
-    results: TileResults,
+    run: TileRun, processes: TileOutcomes, number: int, position: tuple[int, ...]
 ) -> Generator[Event | SavedTile, None, None]:
     """Let the processes segment tiles."""
-    assert run.processes is not None
-    with closing(run.processes.outcomes(position, missing, results)) as outcomes:
+    with closing(processes.outcomes(number)) as outcomes:
         for outcome in outcomes:
             for left, error in zip(range(ATTEMPTS - 1, -1, -1), outcome.failures, strict=False):
                 yield run.warn_of(position, outcome.index, error, left)
