@@ -311,9 +311,9 @@ def _say_what_is_kept(target: Path) -> None:
     if journal.path.exists():
         count = journal.count_finished()
         click.echo(
-            f"Stopped. {count} finished slices are kept in {target}, which is marked unfinished; "
-            "repeat the command with --resume to go on.",
+            f"Stopped. {count} finished slices are kept in {target}, and finished tiles of the next "
+            "beside it. It is marked unfinished; repeat the command with --resume to go on.",
             err=True,
         )
     else:
-        click.echo("Stopped before the first slice was finished; nothing was written.", err=True)
+        click.echo("Stopped before the first tile was finished; nothing was written.", err=True)
