@@ -302,8 +302,10 @@ INTERRUPTED = """
 """
 
 
-@pytest.mark.parametrize("n_slices", [0, 2])
-def test_ctrl_c_keeps_and_says_what_is_done(tmp_path, n_slices):
+@pytest.mark.parametrize(
+    ("n_slices", "number"), [(0, signal.SIGINT), (2, signal.SIGINT), (2, signal.SIGTERM)]
+)
+def test_ctrl_c_keeps_and_says_what_is_done(tmp_path, n_slices, number):
     stack = np.zeros((4, 40, 40), dtype=np.float32)
     stack[:, 5:15, 5:15] = 1
     tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack")
@@ -318,7 +320,7 @@ def test_ctrl_c_keeps_and_says_what_is_done(tmp_path, n_slices):
         text=True,
     ) as process:
         assert process.stdout.readline() == "waiting\n"
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, said = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -127,16 +128,31 @@ def segment(ctx: click.Context, /, source: str, target: str, **options: Any) -> 
     place = local_target(target)
     config = _config(options)
     try:
-        if is_dry_run:
-            _show_cost(source, place, config)
-        else:
-            _run(source, place, config)
+        with _terminated_as_interrupted():
+            if is_dry_run:
+                _show_cost(source, place, config)
+            else:
+                _run(source, place, config)
     except KeyboardInterrupt:
         if is_dry_run:
             click.echo("Stopped. Nothing was written.", err=True)
         else:
             _say_what_is_kept(place)
         ctx.exit(EXIT_INTERRUPTED)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Stop as at Ctrl-C when the system asks for it, as schedulers of clusters do."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _config(options: dict[str, Any]) -> SegmentConfig:
@@ -311,8 +327,8 @@ def _say_what_is_kept(target: Path) -> None:
     if journal.path.exists():
         count = journal.count_finished()
         click.echo(
-            f"Stopped. {count} finished slices are kept in {target}, and finished tiles of the next "
-            "beside it. It is marked unfinished; repeat the command with --resume to go on.",
+            f"Stopped. {count} finished slices are kept in {target}, and finished tiles of the "
+            "next beside it. It is marked unfinished; repeat the command with --resume to go on.",
             err=True,
         )
     else:
