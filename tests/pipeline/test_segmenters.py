@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from napari_sam.core.errors import ConfigError, DeviceError, NapariSamError, OutOfMemoryError
+from napari_sam.core.errors import (
+    ConfigError,
+    DeviceError,
+    NapariSamError,
+    NapariSamWarning,
+    OutOfMemoryError,
+)
 from napari_sam.core.steps import result_of
 from napari_sam.pipeline import (
     AutomaticOptions,
@@ -54,6 +60,29 @@ def test_errors_of_torch_are_no_runtime_errors(tile, monkeypatch, error, kind):
     with pytest.raises(kind) as caught:
         ModelSegmenter(model, LOOSE)(tile)
     assert not isinstance(caught.value, RuntimeError)
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_said(tile, monkeypatch):
+    model = tiny_sam("vit")
+    options = dataclasses.replace(LOOSE, points_per_batch=16)
+    expected = ModelSegmenter(model, options)(tile)
+    decode, sizes = model.decode_above, []
+
+    def decode_few(features, *, points, **kwargs):
+        sizes.append(len(points[0]))
+        if sizes[-1] > 4:
+            raise torch.OutOfMemoryError("no memory")
+        return decode(features, points=points, **kwargs)
+
+    monkeypatch.setattr(model, "decode_above", decode_few)
+    segmenter = ModelSegmenter(model, options)
+    with pytest.warns(NapariSamWarning, match="points are decoded at once") as said:
+        found = segmenter(tile)
+    assert [str(warning.message).split(" points")[0][-1] for warning in said] == ["8", "4"]
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    sizes.clear()
+    segmenter(tile)  # it keeps to what fits
+    assert max(sizes) == 4
 
 
 def test_an_unknown_model_is_refused():

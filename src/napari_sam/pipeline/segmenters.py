@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.core.errors import NapariSamWarning, OutOfMemoryError
 from napari_sam.core.steps import result_of
 from napari_sam.pipeline.config import SegmentConfig
 from napari_sam.pipeline.options import AutomaticOptions
@@ -16,6 +19,7 @@ from napari_sam.tiling import Contrast
 
 if TYPE_CHECKING:
     from napari_sam.model import Sam
+    from napari_sam.predict import SegmentedImage
 
 __all__ = [
     "FunctionSegmenter",
@@ -174,7 +178,8 @@ class ModelSegmenter:
 
         self._model = model
         self._options = options.given()
-        everything_generator(model, **self._options)  # refuses options before any tile is read
+        generator = everything_generator(model, **self._options)  # refuses options at once
+        self._batch = generator.options.batch_size(model.device.type)
         self.window = int(model.input_spec.size)
         self.keeps_8bit = model.input_spec.contrast == "as_is"
         self.digest = f"{model.name} {model.digest}"
@@ -193,7 +198,8 @@ class ModelSegmenter:
         Raises
         ------
         DeviceError
-            When the device fails; its subclass OutOfMemoryError when its memory is too small.
+            When the device fails; its subclass OutOfMemoryError when its memory is too small for
+            one point at a time. Before that, fewer points are decoded at once, with a warning.
         """
         return result_of(self.steps(tile))
 
@@ -211,19 +217,48 @@ class ModelSegmenter:
         -------
         TileObjects
         """
+        found = None
+        while found is None:
+            is_encoded = False
+            try:
+                with closing(self._try_steps(tile)) as steps:
+                    while True:
+                        step = next(steps)
+                        is_encoded = True
+                        yield step
+            except StopIteration as finished:
+                found = finished.value
+            except OutOfMemoryError:
+                if not is_encoded or self._batch == 1:
+                    raise
+                self._halve_batch()
+        scores = [item.predicted_iou * item.stability_score for item in found.objects]
+        return TileObjects(found.labels, np.array(scores, dtype=np.float32))
+
+    def _try_steps(self, tile: NDArray[np.uint8]) -> Generator[TileStep, None, SegmentedImage]:
         from napari_sam.model.devices import translate_torch_errors
         from napari_sam.predict import segment_everything_steps
 
         with translate_torch_errors():
-            found = yield from segment_everything_steps(
-                tile,
-                self._model,
-                contrast=AS_IT_IS,
-                min_size=1,  # what is small here may be the edge of an object of the next tile
-                **self._options,
+            return (
+                yield from segment_everything_steps(
+                    tile,
+                    self._model,
+                    contrast=AS_IT_IS,
+                    min_size=1,  # what is small here may be the edge of an object of the next tile
+                    **self._options | {"points_per_batch": self._batch},
+                )
             )
-        scores = [item.predicted_iou * item.stability_score for item in found.objects]
-        return TileObjects(found.labels, np.array(scores, dtype=np.float32))
+
+    def _halve_batch(self) -> None:
+        """Go on with half as many points at once, from here on; the masks stay the same."""
+        self._batch //= 2
+        warnings.warn(
+            f"The device ran out of memory. From here on {self._batch} points are decoded at once, "
+            "half as many; the masks stay the same.",
+            NapariSamWarning,
+            stacklevel=2,
+        )
 
 
 def load_segmenter(config: SegmentConfig) -> TileSegmenter:
