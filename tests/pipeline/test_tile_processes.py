@@ -29,7 +29,7 @@ class Threshold:
     """Finds discs; passes to other processes."""
 
     fails: str = ""
-    slow_s: float = 0.01
+    slow_s: float = 0.04
     window, keeps_8bit, digest = 72, False, "threshold"
 
     def __call__(self, tile: np.ndarray) -> TileObjects:
@@ -92,7 +92,7 @@ def test_two_processes_give_the_same_bytes(image: Path, tmp_path: Path) -> None:
 
 def test_slices_of_one_tile_are_shared_too(image: Path, tmp_path: Path) -> None:
     whole = dataclasses.replace(TWO, tile=200)
-    events = list(segment_volume(image, tmp_path / "a.zarr", whole, Threshold(slow_s=0.5)))
+    events = list(segment_volume(image, tmp_path / "a.zarr", whole, Threshold(slow_s=2.0)))
     assert [event.index for event in events if isinstance(event, TileDone)] == [0, 0, 0]
     assert len(list((tmp_path / "pids").iterdir())) == 2
 
