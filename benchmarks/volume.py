@@ -1,0 +1,136 @@
+"""Measure how `segment_volume` grows with the volume: memory, time per tile, and what is overhead.
+
+    python benchmarks/volume.py [--side 1024] [--slices 4] [--factors 1 8 64] [--json FILE]
+
+For each factor it writes a Zarr volume of discs that many times as large, half of it by more rows
+and columns and half by more slices, and segments it in a process of its own with a threshold, which
+costs next to nothing: so the time per tile is what reading, stitching and writing cost. Besides it
+times the compact model on one of these tiles. Peak memory is that of the process; what it takes
+before the first tile, Python and its libraries, is reported apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import zarr
+
+from napari_sam.pipeline import (
+    FunctionSegmenter,
+    ModelSegmenter,
+    SegmentConfig,
+    TileDone,
+    segment_volume,
+)
+
+STEP = 48
+CONFIG = SegmentConfig(axes="ZYX", contrast_limits=(0.0, 255.0))
+
+
+def write_volume(path: Path, shape: tuple[int, int, int]) -> None:
+    """Write discs whose places differ from slice to slice, chunk by chunk."""
+    array = zarr.create_array(path, shape=shape, chunks=(1, 512, 512), dtype=np.uint8)
+    rows, cols = np.indices((512, 512))
+    for z in range(shape[0]):
+        for y in range(0, shape[1], 512):
+            for x in range(0, shape[2], 512):
+                dy, dx = (rows + y + 7 * z) % STEP, (cols + x + 5 * z) % STEP
+                disc = np.hypot(dy - STEP / 2, dx - STEP / 2) < STEP / 3
+                block = np.where(disc, 200, 20).astype(np.uint8)
+                array[z, y : y + 512, x : x + 512] = block[: shape[1] - y, : shape[2] - x]
+
+
+def discs(tile: np.ndarray) -> np.ndarray:
+    """Find the discs."""
+    from scipy import ndimage
+
+    labels: np.ndarray = ndimage.label(tile[..., 0] > 100)[0]
+    return labels
+
+
+def peak_mb() -> float:
+    """Return the peak of this process's resident memory so far, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def run_one(source: Path, target: Path) -> dict[str, float]:
+    """Segment a volume in this process."""
+    segmenter = FunctionSegmenter(discs, digest="discs")
+    before, begun, segmenting, n_tiles = 0.0, time.perf_counter(), 0.0, 0
+    for event in segment_volume(source, target, CONFIG, segmenter):
+        if isinstance(event, TileDone):
+            before = before or peak_mb()
+            segmenting += event.seconds
+            n_tiles += 1
+    seconds = time.perf_counter() - begun
+    return {
+        "tiles": n_tiles,
+        "MB before": round(before),
+        "MB at most": round(peak_mb()),
+        "ms a tile": round(1e3 * seconds / n_tiles, 1),
+        "ms to read a tile": round(1e3 * segmenting / n_tiles, 1),
+    }
+
+
+def model_seconds(tile: np.ndarray) -> float:
+    """Time the compact model on a tile, the second time."""
+    from napari_sam import load_model
+
+    segmenter = ModelSegmenter(load_model("compact"), CONFIG.automatic)
+    segmenter(tile)
+    begun = time.perf_counter()
+    segmenter(tile)
+    return time.perf_counter() - begun
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--side", type=int, default=1024)
+    parser.add_argument("--slices", type=int, default=4)
+    parser.add_argument("--factors", type=int, nargs="+", default=[1, 8, 64])
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--one", type=Path, nargs=2, help="volume and output, in this process")
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(run_one(*arguments.one)))
+        return
+    results = {}
+    with TemporaryDirectory() as folder:
+        for factor in arguments.factors:
+            source, target = Path(folder) / f"{factor}.zarr", Path(folder) / f"out{factor}.zarr"
+            side = round(arguments.side * factor**0.25)
+            shape = (round(arguments.slices * factor**0.5), side, side)
+            write_volume(source, shape)
+            command = [sys.executable, __file__, "--one", str(source), str(target)]
+            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            results[f"{factor} x: {' x '.join(map(str, shape))}"] = json.loads(done.stdout)
+        tile = np.asarray(zarr.open_array(source, mode="r")[0, :512, :512])
+    seconds = model_seconds(tile[..., None].repeat(3, 2))
+    show(results, seconds)
+    if arguments.json:
+        figures = {"results": results, "compact model, seconds a tile": seconds}
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def show(results: dict[str, dict[str, float]], model: float) -> None:
+    columns = list(next(iter(results.values())))
+    print(f"{'volume':26s}" + "".join(f"{name:>20s}" for name in [*columns, "share"]))
+    for name, row in results.items():
+        share = row["ms a tile"] / (row["ms a tile"] + 1e3 * model)
+        print(f"{name:26s}" + "".join(f"{row[key]:20g}" for key in columns) + f"{share:20.1%}")
+    print(
+        f"The compact model takes {1e3 * model:.0f} ms a tile; share is what the rest adds to it."
+    )
+
+
+if __name__ == "__main__":
+    main()
