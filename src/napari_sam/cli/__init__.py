@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 import click
 
+from napari_sam.cli.long_runs import EXIT_INTERRUPTED
 from napari_sam.core.errors import NapariSamError
 
 __all__ = ["cli", "main"]
 
 EXIT_OK = 0
 EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells expect
 
 
 class _Subcommand(NamedTuple):

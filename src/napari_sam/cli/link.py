@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from napari_sam.cli.long_runs import EXIT_INTERRUPTED, progress_bar, terminated_as_interrupted
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from napari_sam.pipeline.link import LinkConfig, LinkEvent, LinkPlanned
 
 __all__ = ["link"]
-
-EXIT_INTERRUPTED = 130
-"""128 + SIGINT, as shells expect."""
 
 
 @click.command()
@@ -77,7 +74,8 @@ def link(ctx: click.Context, /, source: Path, target: Path, **options: Any) -> N
     axis = options.pop("axis")
     config = LinkConfig(axis=axis and axis.upper(), **options)
     try:
-        _run(source, target, config)
+        with terminated_as_interrupted():
+            _run(source, target, config)
     except KeyboardInterrupt:
         click.echo("Stopped. Nothing was written.", err=True)
         ctx.exit(EXIT_INTERRUPTED)
@@ -89,37 +87,10 @@ def _run(source: Path, target: Path, config: LinkConfig) -> None:
     from napari_sam.pipeline.link import link_volume
 
     events = link_volume(source, target, config)
-    with _progress() as progress, closing(events):
+    with progress_bar("slices") as progress, closing(events):
         view = _View(progress)
         for event in events:
             view.show(event)
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("slices,"),
-        TimeElapsedColumn(),
-        TextColumn("so far,"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
-        yield progress
 
 
 class _View:

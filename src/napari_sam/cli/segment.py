@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from napari_sam.cli.long_runs import EXIT_INTERRUPTED, progress_bar, terminated_as_interrupted
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -16,9 +15,6 @@ if TYPE_CHECKING:
     from napari_sam.pipeline import AutomaticOptions, CostEstimate, Event, Planned, SegmentConfig
 
 __all__ = ["segment"]
-
-EXIT_INTERRUPTED = 130
-"""128 + SIGINT, as shells expect."""
 
 
 @click.command()
@@ -128,7 +124,7 @@ def segment(ctx: click.Context, /, source: str, target: str, **options: Any) -> 
     place = local_target(target)
     config = _config(options)
     try:
-        with _terminated_as_interrupted():
+        with terminated_as_interrupted():
             if is_dry_run:
                 _show_cost(source, place, config)
             else:
@@ -139,20 +135,6 @@ def segment(ctx: click.Context, /, source: str, target: str, **options: Any) -> 
         else:
             _say_what_is_kept(place)
         ctx.exit(EXIT_INTERRUPTED)
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Stop as at Ctrl-C when the system asks for it, as schedulers of clusters do."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _config(options: dict[str, Any]) -> SegmentConfig:
@@ -184,7 +166,7 @@ def _run(source: str, target: Path, config: SegmentConfig) -> None:
     from napari_sam.pipeline import segment_volume
 
     events = segment_volume(source, target, config)
-    with _progress() as progress, closing(events):
+    with progress_bar("tiles") as progress, closing(events):
         view = _View(progress)
         for event in events:
             view.show(event)
@@ -234,33 +216,6 @@ def _duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("tiles,"),
-        TimeElapsedColumn(),
-        TextColumn("so far,"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
-        yield progress
 
 
 class _View:
