@@ -39,7 +39,7 @@ def part(start, stop):
 
 def read(path):
     if path.suffix.lower() == ".csv":
-        return pd.read_csv(path, float_precision="round_trip")
+        return pd.read_csv(path)
     return pd.read_parquet(path)
 
 

@@ -28,7 +28,7 @@ TiffCompression = Literal["zlib", "lzw", "zstd"]
 
 TILE = 512
 """Longest rows and columns of a tile; a multiple of 16, as TIFF demands."""
-BLOCK_PIXELS = 2**22
+BLOCK_PIXELS = 2**20
 """Pixels that are read at one time, where chunks are not larger than tiles."""
 QUEUE_BYTES = 2**23
 """Tiles that wait to be compressed by several threads."""
@@ -106,7 +106,7 @@ def write_label_tiff(
     Yields
     ------
     TiffProgress
-        After each slice.
+        After each slice. The file takes its place after the last of them, when it is iterated on.
 
     Raises
     ------
@@ -239,7 +239,9 @@ class _Labels:
         for block in self._blocks(index):
             for top in range(0, block.shape[0], rows):
                 for left in range(0, block.shape[1], columns):
-                    yield block[top : top + rows, left : left + columns]
+                    # A view of it would keep the block in memory while the next one is read.
+                    yield block[top : top + rows, left : left + columns].copy()
+            del block
 
     def _blocks(self, index: tuple[int, ...]) -> Iterator[NDArray[Any]]:
         """Read a slice in blocks of whole tiles, so that a chunk is decoded about once.
