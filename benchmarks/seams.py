@@ -12,7 +12,8 @@ and, where it is larger than its window, joins the embeddings of windows. The co
 
 - SA50 in slices, and in 3D after `link_volume` where the objects of the truth reach over slices: of
   the untiled and the tiled labels against the truth, the second less the first, and of the two
-  against each other.
+  against each other. With --flip also the last two figures of untiled labels of the image turned
+  left to right, in place of the tiled ones: how much labels change without any seam.
 - breaks: per 1000 pixels along a line, the places where the label on one side differs from that on
   the other, background included. Along the *seams*, where the parts that tiles own meet; along the
   *middles* of tiles; along the *ends* of what tiles read; and along the seams' places in the
@@ -28,19 +29,20 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from real_data import choose, read
 
 from napari_sam import load_model
+from napari_sam.core.region import Region
 from napari_sam.evaluation import PairEntry, list_pairs, segmentation_accuracy
-from napari_sam.io import open_volume
+from napari_sam.io import ArrayVolume, Volume, open_volume
 from napari_sam.pipeline import (
     LinkConfig,
     ModelSegmenter,
@@ -52,7 +54,7 @@ from napari_sam.pipeline import (
 )
 from napari_sam.tiling import tile_grid
 
-Labels = NDArray[np.integer[Any]]
+Labels = NDArray[Any]
 STRAIGHT = 8
 """Pixels in a row that end an object at a line, from which it counts as a straight cut."""
 PLACES = ("seams", "middles", "ends", "untiled")
@@ -74,6 +76,18 @@ class Lines:
     def per_1000(self) -> tuple[float, float]:
         scale = 1000 / self.pixels if self.pixels else float("nan")
         return self.breaks * scale, self.cuts * scale
+
+
+@dataclass
+class Sample:
+    """An image with its truths; of each the slices (n, H, W) that are taken."""
+
+    name: str
+    pixels: NDArray[Any]
+    axes: str
+    slices: SliceRange
+    part: Any
+    truths: list[Labels]
 
 
 @dataclass
@@ -148,10 +162,17 @@ def audit(untiled: Labels, tiled: Labels, tile: int, halo: int) -> dict[str, Lin
     return counted
 
 
-def accuracies(untiled: Labels, tiled: Labels, truth: Labels) -> dict[str, float]:
-    before, after = segmentation_accuracy(untiled, truth), segmentation_accuracy(tiled, truth)
-    agreement = segmentation_accuracy(tiled, untiled)
-    return {"untiled": before, "tiled": after, "tiled - untiled": after - before, "both": agreement}
+def accuracies(found: list[Labels], truth: Labels) -> dict[str, float]:
+    """Compare untiled, tiled and perhaps flipped labels with the truth and among themselves."""
+    untiled, *others = found
+    against_truth = [segmentation_accuracy(labels, truth) for labels in found]
+    between = [segmentation_accuracy(labels, untiled) for labels in others]
+    values = {"untiled": against_truth[0], "tiled": against_truth[1]}
+    for name, accuracy, agreement in zip(
+        ("tiled", "flipped"), against_truth[1:], between, strict=False
+    ):
+        values |= {f"{name} change": accuracy - against_truth[0], f"{name} both": agreement}
+    return values
 
 
 def mean(values: Iterable[dict[str, float]]) -> dict[str, float]:
@@ -175,7 +196,7 @@ def mirrored(volume: NDArray[Any], tile: int, *, is_label: bool) -> NDArray[Any]
             copy = np.flip(volume, axis)
             if is_label:
                 meets = np.isin(copy, np.unique(np.take(volume, -1, axis)))
-                copy = np.where(meets, copy, copy + volume.max())
+                copy = np.where(meets | (copy == 0), copy, copy + volume.max())
             volume = np.concatenate((volume, copy), axis)
         volume = np.take(volume, range(offset, offset + 2 * tile), axis)
     return volume
@@ -187,7 +208,7 @@ def middle(length: int, limit: int | None) -> SliceRange:
     return SliceRange(start, start + count)
 
 
-def segment(image: Path, target: Path, config: SegmentConfig, segmenter: TileSegmenter) -> Labels:
+def segment(image: Volume, target: Path, config: SegmentConfig, segmenter: TileSegmenter) -> Labels:
     for _event in segment_volume(image, target, config, segmenter):
         pass
     return read(target, None)
@@ -205,48 +226,70 @@ def reaches_over_slices(truth: Labels) -> bool:
     return any(one & other for one, other in pairwise(seen))
 
 
+def load(pairs: list[PairEntry], arguments: argparse.Namespace) -> Sample:
+    """Read an image and its truths, of the slices that are taken."""
+    path = pairs[0].image_path
+    is_stack = path.suffix == ".tif"
+    with closing(open_volume(path, "ZYX" if is_stack else None)) as volume:
+        pixels, axes = volume.read(Region.whole(volume.shape)), volume.axes
+    slices = middle(len(pixels), arguments.limit) if is_stack else SliceRange()
+    part = np.s_[slices.start : slices.stop] if is_stack else np.s_[None]
+    truths = [read(pair.label_path, "ZYX" if is_stack else None)[part] for pair in pairs]
+    if not is_cut(truths[0].shape[1:], arguments.tile, arguments.halo):
+        truths = [
+            mirrored(truth.astype(np.int32), arguments.tile, is_label=True) for truth in truths
+        ]
+        pixels = mirrored(pixels, arguments.tile, is_label=False)
+    return Sample(path.stem, pixels, axes, slices, part, truths)
+
+
+def label(
+    sample: Sample, arguments: argparse.Namespace, segmenter: TileSegmenter
+) -> tuple[list[Labels], list[Labels]]:
+    """Segment untiled, tiled and flipped; return the labels in slices, and linked ones if any."""
+    whole = max(sample.truths[0].shape[1:])
+    runs = {"untiled": (whole, False), "tiled": (arguments.tile, False), "flipped": (whole, True)}
+    flat: list[Labels] = []
+    solid: list[Labels] = []
+    for name, (tile, is_turned) in runs.items():
+        if name == "flipped" and not arguments.flip:
+            continue
+        pixels, axes = sample.pixels, sample.axes
+        image = np.flip(pixels, axes.index("X")) if is_turned else pixels
+        target = arguments.output / f"{sample.name}.{name}.ome.zarr"
+        named = ArrayVolume(target.with_suffix(".image"), [np.ascontiguousarray(image)], axes)
+        config = SegmentConfig(slices=sample.slices, tile=tile, halo=arguments.halo, overwrite=True)
+        found = [segment(named, target, config, segmenter)]
+        if "Z" in axes:
+            found.append(linked(target, target.with_suffix(".linked.zarr")))
+        for labels, listed in zip(found, (flat, solid), strict=False):
+            listed.append((labels[..., ::-1] if is_turned else labels)[sample.part])
+    return flat, solid
+
+
 def measure(
-    pairs: list[PairEntry], output: Path, arguments: argparse.Namespace, segmenter: TileSegmenter
+    pairs: list[PairEntry], arguments: argparse.Namespace, segmenter: TileSegmenter
 ) -> Iterator[Row]:
-    """Segment an image twice, and compare with each of its truths."""
-    image = pairs[0].image_path
-    is_stack = image.suffix == ".tif"
-    axes = "ZYX" if is_stack else None
-    truths = [read(pair.label_path, axes) for pair in pairs]
-    chosen = middle(len(truths[0]), arguments.limit) if is_stack else SliceRange()
-    part = np.s_[chosen.start : chosen.stop] if is_stack else np.s_[None]
-    truths = [truth[part] for truth in truths]
-    tile, halo = arguments.tile, arguments.halo
-    if not is_cut(truths[0].shape[1:], tile, halo):
-        truths = [mirrored(truth.astype(np.int32), tile, is_label=True) for truth in truths]
-        enlarged = output / f"{image.stem}.mirrored.tif"
-        tifffile.imwrite(enlarged, mirrored(read(image, axes), tile, is_label=False))
-        image = enlarged
-    labels, solid = [], []
-    for name, side in (("untiled", max(truths[0].shape[1:])), ("tiled", tile)):
-        config = SegmentConfig(axes=axes, slices=chosen, tile=side, halo=halo, overwrite=True)
-        target = output / f"{image.stem}.{name}.ome.zarr"
-        labels.append(segment(image, target, config, segmenter)[part])
-        if is_stack:
-            solid.append(linked(target, output / f"{image.stem}.{name}.linked.ome.zarr")[part])
-    lines = audit(*labels, tile, halo)
-    for pair, truth in zip(pairs, truths, strict=True):
-        flat = mean(accuracies(*planes) for planes in zip(*labels, truth, strict=True))
-        in_3d = accuracies(*solid, truth) if is_stack and reaches_over_slices(truth) else None
-        yield Row(pair.label_path.stem, len(truth), flat, in_3d, lines)
+    """Compare the labels of an image with each of its truths."""
+    sample = load(pairs, arguments)
+    flat, solid = label(sample, arguments, segmenter)
+    lines = audit(flat[0], flat[1], arguments.tile, arguments.halo)
+    for pair, truth in zip(pairs, sample.truths, strict=True):
+        in_2d = mean(
+            accuracies([labels[z] for labels in flat], truth[z]) for z in range(len(truth))
+        )
+        in_3d = accuracies(solid, truth) if solid and reaches_over_slices(truth) else None
+        yield Row(pair.label_path.stem, len(truth), in_2d, in_3d, lines)
 
 
-def choose_pairs(
-    arguments: argparse.Namespace,
-) -> list[list[PairEntry]]:
+def choose_pairs(arguments: argparse.Namespace) -> list[list[PairEntry]]:
     """Choose images and stacks; several truths of one image stay together."""
     large: list[PairEntry] = []
     if arguments.images:
         for pair in choose(arguments.data, len(list_pairs(arguments.data)), 0):
-            volume = open_volume(pair.image_path, None)
-            sides = [n for n, axis in zip(volume.shape, volume.axes, strict=True) if axis in "YX"]
-            volume.close()
-            if is_cut(tuple(sides), arguments.tile, arguments.halo):
+            with closing(open_volume(pair.image_path)) as volume:
+                sides = tuple(volume.shape[volume.axes.index(axis)] for axis in "YX")
+            if is_cut(sides, arguments.tile, arguments.halo):
                 large.append(pair)
             if len(large) == arguments.images:
                 break
@@ -267,9 +310,8 @@ def mean_row(rows: list[Row], name: str) -> Row:
     return Row(name, n_slices, flat, mean(solid) if solid else None, lines)
 
 
-def heading() -> str:
-    columns = ["untiled", "tiled", "change", "both"]
-    groups = [("SA50 in slices", columns), ("SA50 in 3D", columns)]
+def heading(scores: list[str]) -> str:
+    groups = [("SA50 in slices", scores), ("SA50 in 3D", scores)]
     groups += [("breaks", list(PLACES)), ("straight cuts", list(PLACES))]
     above = "".join(f" | {title:<{8 * len(names)}s}" for title, names in groups)
     below = "".join(" | " + "".join(f"{name:>8s}" for name in names) for _, names in groups)
@@ -279,8 +321,8 @@ def heading() -> str:
 def shown(row: Row) -> str:
     parts = []
     for values in (row.flat, row.solid):
-        texts = [f"{value:8.3f}" for value in values.values()] if values else [f"{'-':>8s}"] * 4
-        parts.append("".join(texts))
+        missing = f"{'-':>8s}" * len(row.flat)
+        parts.append("".join(f"{value:8.3f}" for value in values.values()) if values else missing)
     counts = [row.lines[place].per_1000() for place in PLACES]
     parts += ["".join(f"{count[index]:8.1f}" for count in counts) for index in (0, 1)]
     return f"{row.name[:34]:34s}{row.slices:>7d}" + "".join(f" | {part}" for part in parts)
@@ -296,15 +338,18 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="slices of a stack; all unless given")
     parser.add_argument("--tile", type=int, default=256)
     parser.add_argument("--halo", type=int, default=64)
+    parser.add_argument("--flip", action="store_true", help="also untiled, turned left to right")
     parser.add_argument("--only", default="", help="of these, files with this in their name")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     segmenter = ModelSegmenter(load_model(arguments.model), SegmentConfig().automatic)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    print(heading(), flush=True)
-    stacks, images = [], []
+    scores = ["untiled", "tiled", "change", "both"] + ["fl. chg", "fl.both"] * arguments.flip
+    print(heading(scores), flush=True)
+    stacks: list[Row] = []
+    images: list[Row] = []
     for pairs in choose_pairs(arguments):
-        for row in measure(pairs, arguments.output, arguments, segmenter):
+        for row in measure(pairs, arguments, segmenter):
             (stacks if pairs[0].image_path.suffix == ".tif" else images).append(row)
             print(shown(row), flush=True)
     means = [
