@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,6 +21,31 @@ def test_every_pixel_is_owned_once_and_read_with_its_halo(height, width, tile, h
         assert window[part.crop.slices].shape == part.write.shape
         assert max(part.read.shape) <= tile + 2 * halo
     assert (owned == 1).all()
+    grid = tile_grid((height, width), tile, halo)
+    assert grid.window_yx == tuple(np.max([part.read.shape for part in grid], axis=0))
+    np.testing.assert_array_equal(
+        grid.owned, [[*part.write.start, *part.write.stop] for part in grid]
+    )
+
+
+@given(sizes, sizes, st.integers(7, 30), st.integers(1, 40))
+def test_neighbors_are_all_tiles_that_read_the_same_pixels(height, width, tile, halo):
+    grid = tile_grid((height, width), tile, halo)
+    expected = [
+        (a.index, b.index)
+        for a in grid
+        for b in grid[a.index + 1 :]
+        if not a.read.intersect(b.read).is_empty
+    ]
+    assert [(a.index, b) for a in grid for b in grid.later_neighbors(a.index)] == expected
+
+
+def test_a_grid_of_a_million_tiles_is_small():
+    grid = tile_grid((384_000, 384_000), tile=384, halo=64)
+    assert len(grid) == 10**6
+    assert grid[-1].write.stop == (384_000, 384_000)
+    assert list(grid.later_neighbors(0)) == [1, 1000, 1001]
+    assert len(pickle.dumps(grid)) < 500
 
 
 def test_what_fits_into_one_window_is_one_tile():

@@ -20,7 +20,7 @@ from napari_sam.io.label_store import listed_labels, update_attributes
 from napari_sam.io.label_writer import output_errors
 from napari_sam.io.ome_zarr import read_multiscale
 
-__all__ = ["label_group_name", "save_into_image"]
+__all__ = ["image_version", "label_group_name", "register_labels", "save_into_image"]
 
 
 def save_into_image(
@@ -58,7 +58,7 @@ def save_into_image(
         When the name is taken, or the labels cannot be written.
     """
     image = Path(image)
-    version = _version_of(image)
+    version = image_version(image)
     group = image / "labels"
     target = group / label_group_name(name)
     if not overwrite and target.name in listed_labels(group):
@@ -80,8 +80,7 @@ def save_into_image(
     finally:
         with suppress(OSError):  # only a folder that is empty is removed
             group.rmdir()
-    _register(group, target.name, version)
-    _consolidate_again(image)
+    register_labels(target, version)
     return target
 
 
@@ -100,7 +99,24 @@ def label_group_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_.") or "labels"
 
 
-def _version_of(image: Path) -> NgffVersion:
+def image_version(image: Path) -> NgffVersion:
+    """Tell in which NGFF version the labels of an image are written.
+
+    Parameters
+    ----------
+    image : Path
+        Directory of the image.
+
+    Returns
+    -------
+    str
+        ``"0.5"`` or ``"0.4"``.
+
+    Raises
+    ------
+    InputError
+        When there is no such image, or its NGFF version is unknown here.
+    """
     multiscale = read_multiscale(image)
     is_v3 = multiscale.levels[0].metadata.zarr_format == 3
     known = ("0.5",) if is_v3 else ("0.1", "0.2", "0.3", "0.4")
@@ -133,8 +149,22 @@ def _calibrated(labels: LabelImage, image: Path) -> LabelImage:
     )
 
 
-def _register(group: Path, name: str, version: NgffVersion) -> None:
-    """List the labels in their group, which is made where there is none."""
+def register_labels(target: Path, version: NgffVersion) -> None:
+    """List labels in their group, which is made where there is none.
+
+    Parameters
+    ----------
+    target : Path
+        Directory of the labels: ``IMAGE/labels/NAME``.
+    version : str
+        Of the image, as :func:`image_version` tells.
+
+    Raises
+    ------
+    OutputError
+        When the group cannot be written.
+    """
+    group, name = target.parent, target.name
 
     def change(attributes: dict[str, Any]) -> None:
         owner = attributes.setdefault("ome", {"version": "0.5"}) if is_v3 else attributes
@@ -146,6 +176,7 @@ def _register(group: Path, name: str, version: NgffVersion) -> None:
     with output_errors(group):
         zarr.open_group(group, mode="a", zarr_format=3 if is_v3 else 2)
     update_attributes(group, change)
+    _consolidate_again(group.parent)
 
 
 def _consolidate_again(image: Path) -> None:

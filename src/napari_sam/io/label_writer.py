@@ -118,6 +118,12 @@ class LabelWriter:
         return cls(path, group)
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the ids."""
+        dtype: np.dtype[Any] = self._levels[0].dtype
+        return dtype
+
+    @property
     def chunk_yx(self) -> tuple[int, int]:
         """Rows and columns of a chunk of the full resolution."""
         rows, columns = self._levels[0].chunks[-2:]

@@ -6,30 +6,58 @@
    0.5; labels are disjoint within a tile, so at most one partner can exceed that and no order or
    tie decides. A label that a window cut off inside the band is also the same object as the one
    that contains over 0.8 of it. Labels that merely touch are never merged.
-3. Union-find collects matches into objects, named by their smallest global id, so the result does
-   not depend on the order of tiles or matches.
+3. Matches are collected into objects, named by their smallest global id, so the result does not
+   depend on the order of tiles or matches.
 
-Each function needs one tile, or two.
+Each function needs one tile, or two; what is known of an object takes some fifty bytes.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.errors import InputError
 from napari_sam.core.region import Region
+from napari_sam.labels.measure import measure_labels
 
-__all__ = ["Piece", "TileLabels", "group_pieces", "match_tiles", "neighbors", "pieces_of"]
+__all__ = [
+    "NO_MATCHES",
+    "PIECE",
+    "TileLabels",
+    "group_pieces",
+    "match_tiles",
+    "neighbors",
+    "pieces_of",
+    "tile_of",
+]
 
 MIN_IOU = 0.5
 MIN_CONTAINMENT = 0.8
 TILE_SHIFT = 32
+LABEL_BITS = np.uint64((1 << TILE_SHIFT) - 1)
+
+PIECE = np.dtype(
+    [
+        ("gid", np.uint64),
+        ("score", np.float32),
+        ("predicted_iou", np.float32),
+        ("stability", np.float32),
+        ("box", np.int32, (4,)),
+        ("is_truncated", np.bool_),
+        ("owns_centroid", np.bool_),
+    ]
+)
+"""One label of one tile, without its pixels: its global id ``tile << 32 | label``; its score and
+what the model says of it; the smallest rectangle around it in the slice as (top, left, bottom,
+right), the last two not included; whether the edge of the tile's window cuts it off; and whether
+its centroid lies in the part that the tile owns."""
+
+NO_MATCHES: NDArray[np.uint64] = np.zeros((0, 2), dtype=np.uint64)
 
 
 @dataclass(frozen=True)
@@ -46,6 +74,8 @@ class TileLabels:
         0 is background, 1..n are objects.
     scores : ndarray of float, shape (n,)
         Score of each object, higher is better.
+    predicted_ious, stability_scores : ndarray of float, shape (n,), optional
+        What the model says of each object.
 
     Raises
     ------
@@ -57,10 +87,14 @@ class TileLabels:
     write: Region
     labels: NDArray[np.int32]
     scores: NDArray[np.float32]
+    predicted_ious: NDArray[np.float32] | None = None
+    stability_scores: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         top = int(self.labels.max(initial=0))
-        if self.labels.shape != self.read.shape or top > len(self.scores):
+        qualities = (self.scores, self.predicted_ious, self.stability_scores)
+        short = any(values is not None and top > len(values) for values in qualities)
+        if self.labels.shape != self.read.shape or short:
             raise InputError(
                 f"Labels of shape {self.labels.shape} up to {top} came with {len(self.scores)} "
                 f"scores for a window of shape {self.read.shape}",
@@ -69,41 +103,26 @@ class TileLabels:
             )
 
 
-class Piece(NamedTuple):
-    """One label of one tile, without its pixels.
+def tile_of(gids: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return the numbers of the tiles that global ids come from.
 
-    Attributes
+    Parameters
     ----------
-    gid : int
-        Global id, ``tile << 32 | label``.
-    score : float
-        Its score.
-    box : Region
-        Smallest rectangle around it, in the slice.
-    is_truncated : bool
-        Whether the edge of the tile's window cuts it off.
-    owns_centroid : bool
-        Whether its centroid lies in the part that the tile owns.
+    gids : ndarray of uint64
+
+    Returns
+    -------
+    ndarray of int64
     """
-
-    gid: int
-    score: float
-    box: Region
-    is_truncated: bool
-    owns_centroid: bool
-
-    @property
-    def tile(self) -> int:
-        """Number of its tile."""
-        return self.gid >> TILE_SHIFT
-
-    @property
-    def label(self) -> int:
-        """Its label in the tile."""
-        return self.gid & ((1 << TILE_SHIFT) - 1)
+    return (gids >> np.uint64(TILE_SHIFT)).astype(np.int64)
 
 
-def pieces_of(number: int, tile: TileLabels, shape_yx: tuple[int, int]) -> list[Piece]:
+def label_of(gids: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return the labels in their tiles that global ids stand for."""
+    return (gids & LABEL_BITS).astype(np.int64)
+
+
+def pieces_of(number: int, tile: TileLabels, shape_yx: tuple[int, int]) -> NDArray[Any]:
     """Describe the objects of a tile.
 
     Parameters
@@ -116,34 +135,31 @@ def pieces_of(number: int, tile: TileLabels, shape_yx: tuple[int, int]) -> list[
 
     Returns
     -------
-    list of Piece
+    ndarray of PIECE
         By label.
     """
-    cut_edges = _cut_edges(tile.read, shape_yx)
-    pieces = []
-    for label, box, center in _objects(tile.labels):
-        starts = tile.read.start
-        place = Region(
-            tuple(a + o for a, o in zip(box.start, starts, strict=True)),
-            tuple(b + o for b, o in zip(box.stop, starts, strict=True)),
-        )
-        middle = [int(c + o) for c, o in zip(center, starts, strict=True)]
-        owned = zip(tile.write.start, middle, tile.write.stop, strict=True)
-        pieces.append(
-            Piece(
-                gid=(number << TILE_SHIFT) | label,
-                score=float(tile.scores[label - 1]),
-                box=place,
-                is_truncated=_touches(place, tile.read, cut_edges),
-                owns_centroid=all(a <= c < b for a, c, b in owned),
-            )
-        )
+    found = measure_labels(tile.labels, len(tile.scores), tile.read.start)
+    pieces = np.zeros(len(found), dtype=PIECE)
+    pieces["gid"] = np.uint64(number << TILE_SHIFT) | found["number"].astype(np.uint64)
+    pieces["score"] = tile.scores[found["number"] - 1]
+    for name, values in (
+        ("predicted_iou", tile.predicted_ious),
+        ("stability", tile.stability_scores),
+    ):
+        pieces[name] = np.nan if values is None else values[found["number"] - 1]
+    pieces["box"] = found["box"]
+    window = np.array([*tile.read.start, *tile.read.stop])
+    cuts = np.array(_cut_edges(tile.read, shape_yx))
+    pieces["is_truncated"] = ((found["box"] == window) & cuts).any(axis=1)
+    center = found["sum_yx"] // found["area"][:, np.newaxis]
+    inside = (center >= tile.write.start) & (center < tile.write.stop)
+    pieces["owns_centroid"] = inside.all(axis=1)
     return pieces
 
 
 def match_tiles(
     i: int, first: TileLabels, j: int, second: TileLabels, shape_yx: tuple[int, int]
-) -> Iterator[tuple[int, int]]:
+) -> NDArray[np.uint64]:
     """Find the objects that two tiles share.
 
     Parameters
@@ -155,17 +171,30 @@ def match_tiles(
     shape_yx : tuple of int
         Rows and columns of the slice.
 
-    Yields
-    ------
-    tuple of int
+    Returns
+    -------
+    ndarray of uint64, shape (n, 2)
         Global ids of the same object in both tiles.
     """
     band = first.read.intersect(second.read)
     a, b = (tile.labels[band.relative_to(tile.read).slices] for tile in (first, second))
-    cut_a = _cut_labels(a, band, first.read, shape_yx)
-    cut_b = _cut_labels(b, band, second.read, shape_yx)
-    for label_a, label_b in _matches(a, b, cut_a, cut_b):
-        yield (i << TILE_SHIFT) | label_a, (j << TILE_SHIFT) | label_b
+    both = (a > 0) & (b > 0)
+    if not both.any():
+        return NO_MATCHES
+    joint = a[both].astype(np.int64) << TILE_SHIFT | b[both]
+    pairs, shared = np.unique(joint, return_counts=True)
+    in_first, in_second = pairs >> TILE_SHIFT, pairs & int(LABEL_BITS)
+    area_a = np.bincount(a.ravel())[in_first]
+    area_b = np.bincount(b.ravel())[in_second]
+    cut_a = np.isin(in_first, _cut_labels(a, band, first.read, shape_yx))
+    cut_b = np.isin(in_second, _cut_labels(b, band, second.read, shape_yx))
+    is_match = (
+        (shared > MIN_IOU * (area_a + area_b - shared))
+        | (cut_a & (shared > MIN_CONTAINMENT * area_a))
+        | (cut_b & (shared > MIN_CONTAINMENT * area_b))
+    )
+    gids = np.stack((in_first, in_second), axis=1)[is_match].astype(np.uint64)
+    return gids | np.array([i << TILE_SHIFT, j << TILE_SHIFT], dtype=np.uint64)
 
 
 def neighbors(windows: Sequence[Region]) -> Iterator[tuple[int, int]]:
@@ -192,92 +221,58 @@ def neighbors(windows: Sequence[Region]) -> Iterator[tuple[int, int]]:
         open_windows.append(j)
 
 
-def group_pieces(gids: Iterable[int], matches: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """Collect matched ids by union-find; the smallest id of a group is its root.
+def group_pieces(gids: NDArray[np.uint64], matches: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Collect matched ids into objects.
+
+    Union-find over the ids that have a match. Parents only ever become smaller, and all of them at
+    once: so the smallest id of an object ends as its root, whatever the order of the matches.
 
     Parameters
     ----------
-    gids : iterable of int
-        All global ids.
-    matches : iterable of tuple of int
+    gids : ndarray of uint64, shape (n,)
+        All global ids, in increasing order.
+    matches : ndarray of uint64, shape (m, 2)
         Pairs that are the same object, in any order.
 
     Returns
     -------
-    list of list of int
-        The ids of each object in increasing order; objects by their smallest id.
+    ndarray of int64, shape (n,)
+        Position in `gids` of the smallest id of the object that each id belongs to.
     """
-    parent = {gid: gid for gid in gids}
-
-    def root(gid: int) -> int:
-        while parent[gid] != gid:
-            parent[gid] = parent[parent[gid]]
-            gid = parent[gid]
-        return gid
-
-    for a, b in matches:
-        low, high = sorted((root(a), root(b)))
-        parent[high] = low
-    members: defaultdict[int, list[int]] = defaultdict(list)
-    for gid in sorted(parent):
-        members[root(gid)].append(gid)
-    return [members[gid] for gid in sorted(members)]
+    roots = np.arange(len(gids), dtype=np.int64)
+    if len(matches):
+        at_seams, ends = np.unique(np.searchsorted(gids, matches), return_inverse=True)
+        parent = _smallest_linked(len(at_seams), *ends.reshape(matches.shape).T)
+        roots[at_seams] = at_seams[parent]
+    return roots
 
 
-def _matches(
-    a: NDArray[np.int32], b: NDArray[np.int32], cut_a: set[int], cut_b: set[int]
-) -> Iterator[tuple[int, int]]:
-    """Yield the labels of two images of the same pixels that are the same object."""
-    both = (a > 0) & (b > 0)
-    if not both.any():
-        return
-    joint = a[both].astype(np.int64) << TILE_SHIFT | b[both]
-    pairs, counts = np.unique(joint, return_counts=True)
-    area_a, area_b = np.bincount(a.ravel()), np.bincount(b.ravel())
-    for pair, shared in zip(pairs.tolist(), counts.tolist(), strict=True):
-        label_a, label_b = pair >> TILE_SHIFT, pair & ((1 << TILE_SHIFT) - 1)
-        in_a, in_b = int(area_a[label_a]), int(area_b[label_b])
-        if (
-            shared > MIN_IOU * (in_a + in_b - shared)
-            or (label_a in cut_a and shared > MIN_CONTAINMENT * in_a)
-            or (label_b in cut_b and shared > MIN_CONTAINMENT * in_b)
-        ):
-            yield label_a, label_b
+def _smallest_linked(count: int, a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Smallest number that each of `count` numbers is linked to, over any number of links."""
+    parent = np.arange(count, dtype=np.int64)
+    while len(a):
+        root_a, root_b = parent[a], parent[b]
+        is_open = root_a != root_b
+        a, b, root_a, root_b = a[is_open], b[is_open], root_a[is_open], root_b[is_open]
+        np.minimum.at(parent, np.maximum(root_a, root_b), np.minimum(root_a, root_b))
+        while not np.array_equal(above := parent[parent], parent):
+            parent = above
+    return parent
 
 
 def _cut_labels(
     labels: NDArray[np.int32], band: Region, read: Region, shape_yx: tuple[int, int]
-) -> set[int]:
+) -> NDArray[np.int32]:
     """Labels that the edge of their window cuts off inside the band."""
     top, left, bottom, right = _cut_edges(read, shape_yx)
-    edges = [
+    lines = [
         (top and band.start[0] == read.start[0], labels[0]),
         (left and band.start[1] == read.start[1], labels[:, 0]),
         (bottom and band.stop[0] == read.stop[0], labels[-1]),
         (right and band.stop[1] == read.stop[1], labels[:, -1]),
     ]
-    cut: set[int] = set()
-    for is_cut, line in edges:
-        if is_cut:
-            cut.update(np.unique(line).tolist())
-    return cut
-
-
-def _objects(
-    labels: NDArray[np.int32],
-) -> Iterator[tuple[int, Region, tuple[float, float]]]:
-    """Yield each label with its box and its centroid, in one pass over the pixels."""
-    rows, columns = np.nonzero(labels)
-    values = labels[rows, columns]
-    order = np.argsort(values, kind="stable")
-    rows, columns, values = rows[order], columns[order], values[order]
-    ids, starts = np.unique(values, return_index=True)
-    stops = np.append(starts, len(values))[1:]
-    for label, first, last in zip(ids, starts, stops, strict=True):
-        y, x = rows[first:last], columns[first:last]
-        # rows stay sorted within a label
-        box = Region((int(y[0]), int(x.min())), (int(y[-1]) + 1, int(x.max()) + 1))
-        yield int(label), box, (float(y.mean()), float(x.mean()))
+    cut = [line for is_cut, line in lines if is_cut]
+    return np.unique(np.concatenate(cut)) if cut else np.zeros(0, dtype=np.int32)
 
 
 def _cut_edges(read: Region, shape_yx: tuple[int, int]) -> tuple[bool, bool, bool, bool]:
@@ -285,13 +280,3 @@ def _cut_edges(read: Region, shape_yx: tuple[int, int]) -> tuple[bool, bool, boo
     before = [a > 0 for a in read.start]
     after = [b < n for b, n in zip(read.stop, shape_yx, strict=True)]
     return before[0], before[1], after[0], after[1]
-
-
-def _touches(box: Region, window: Region, edges: tuple[bool, bool, bool, bool]) -> bool:
-    at = (
-        box.start[0] == window.start[0],
-        box.start[1] == window.start[1],
-        box.stop[0] == window.stop[0],
-        box.stop[1] == window.stop[1],
-    )
-    return any(touching and cut for touching, cut in zip(at, edges, strict=True))

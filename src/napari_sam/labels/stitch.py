@@ -10,35 +10,29 @@ Tiles are matched and grouped as in :mod:`napari_sam.labels.seams`. Then:
    pixels is dropped before anything is painted for good.
 
 Any part of the slice can be painted by itself, from the tiles that reach into it: so a slice of any
-size takes the memory of a few tiles, and its parts come out the same in any order.
+size takes the memory of a few tiles and some notes of each object, and its parts come out the same
+in any order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.region import Region
-from napari_sam.labels.seams import (
-    Piece,
-    TileLabels,
-    group_pieces,
-    match_tiles,
-    neighbors,
-    pieces_of,
-)
+from napari_sam.labels.paintings import plan_paintings
+from napari_sam.labels.seams import NO_MATCHES, TileLabels, match_tiles, neighbors, pieces_of
 
 __all__ = [
-    "Painting",
+    "Painted",
     "Stitched",
-    "TileLabels",
+    "Visibility",
+    "choose_kept",
     "count_visible",
-    "is_kept",
     "paint",
-    "plan_paintings",
     "stitch_tiles",
 ]
 
@@ -62,24 +56,35 @@ class Stitched(NamedTuple):
     scores: NDArray[np.float32]
 
 
-class Painting(NamedTuple):
-    """What an object puts on the slice.
+class Visibility(NamedTuple):
+    """What is seen of objects in a part of a slice.
 
     Attributes
     ----------
-    rank : tuple
-        Its place in the order of painting: the best score first, then the smallest global id.
-    parts : tuple of (Piece, Region)
-        Pieces, and the rectangle of the slice in which each is painted.
+    numbers : ndarray of int64
+        Positions in the paintings, each once.
+    visible, total : ndarray of int64
+        Pixels of each that no better object covers, and all its pixels.
     """
 
-    rank: tuple[float, int]
-    parts: tuple[tuple[Piece, Region], ...]
+    numbers: NDArray[np.int64]
+    visible: NDArray[np.int64]
+    total: NDArray[np.int64]
 
-    @property
-    def score(self) -> float:
-        """Best score over the tiles that saw the object."""
-        return -self.rank[0]
+
+class Painted(NamedTuple):
+    """A part of a slice.
+
+    Attributes
+    ----------
+    labels : ndarray of int32, shape (h, w)
+        0 is background; i stands for the object ``numbers[i - 1]``.
+    numbers : ndarray of int64
+        Positions in the paintings.
+    """
+
+    labels: NDArray[np.int32]
+    numbers: NDArray[np.int64]
 
 
 def stitch_tiles(
@@ -100,139 +105,121 @@ def stitch_tiles(
     -------
     Stitched
     """
-    paintings = plan_paintings(
-        [tile.read for tile in tiles], [tile.write for tile in tiles], tiles.__getitem__, shape_yx
+    if not tiles:
+        return Stitched(np.zeros(shape_yx, dtype=np.int32), np.zeros(0, dtype=np.float32))
+    pieces = np.concatenate([pieces_of(i, tile, shape_yx) for i, tile in enumerate(tiles)])
+    matches = np.concatenate(
+        [NO_MATCHES]
+        + [
+            match_tiles(i, tiles[i], j, tiles[j], shape_yx)
+            for i, j in neighbors([tile.read for tile in tiles])
+        ]
     )
+    owned = np.array([[*tile.write.start, *tile.write.stop] for tile in tiles])
+    paintings = plan_paintings(pieces, matches, owned)
     everything = Region.whole(shape_yx)
-    counts = count_visible(everything, list(enumerate(paintings)), tiles.__getitem__)
-    kept = [
-        painting
-        for number, painting in enumerate(paintings)
-        if is_kept(*counts.get(number, (0, 0)), min_area)
-    ]
-    labels = paint(everything, list(enumerate(kept, 1)), tiles.__getitem__)
-    return Stitched(labels, np.array([painting.score for painting in kept], dtype=np.float32))
+    counted = count_visible(everything, paintings.parts, tiles.__getitem__)
+    kept = paintings.select(choose_kept([counted], len(paintings), min_area))
+    painted = paint(everything, kept.parts, tiles.__getitem__)
+    ids = np.concatenate(([0], painted.numbers + 1)).astype(np.int32)
+    return Stitched(ids[painted.labels], kept.score)
 
 
-def plan_paintings(
-    reads: Sequence[Region],
-    writes: Sequence[Region],
-    load: LoadTile,
-    shape_yx: tuple[int, int],
-) -> list[Painting]:
-    """Decide what each object of a slice paints; at most two tiles are loaded at once.
-
-    Parameters
-    ----------
-    reads, writes : sequence of Region
-        What each tile has read, and what it owns.
-    load : callable
-        Returns the tile of a number.
-    shape_yx : tuple of int
-        Rows and columns of the slice.
-
-    Returns
-    -------
-    list of Painting
-        By smallest global id of the object.
-    """
-    pieces = {
-        piece.gid: piece
-        for number in range(len(reads))
-        for piece in pieces_of(number, load(number), shape_yx)
-    }
-    matches = (
-        match
-        for i, j in neighbors(reads)
-        for match in match_tiles(i, load(i), j, load(j), shape_yx)
-    )
-    groups = group_pieces(pieces, matches)
-    planned = (_painting([pieces[gid] for gid in members], writes) for members in groups)
-    return [painting for painting in planned if painting is not None]
-
-
-def count_visible(
-    region: Region, paintings: Sequence[tuple[int, Painting]], load: LoadTile
-) -> dict[int, tuple[int, int]]:
+def count_visible(region: Region, parts: NDArray[Any], load: LoadTile) -> Visibility:
     """Count the pixels that objects have and keep in a part of the slice.
 
     Parameters
     ----------
     region : Region
         The part.
-    paintings : sequence of (int, Painting)
-        Objects with a number each, in any order; others than these do not reach into the part.
+    parts : ndarray of PART
+        What is painted there, in any order.
     load : callable
         Returns the tile of a number.
 
     Returns
     -------
-    dict of int to tuple of int
-        By number: pixels that no better object covers, and all its pixels.
+    Visibility
     """
-    owner = np.full(region.shape, -1, dtype=np.int64)
-    total: dict[int, int] = {}
-    for number, mask, window in _masks(region, paintings, load):
-        total[number] = total.get(number, 0) + int(np.count_nonzero(mask))
-        part = owner[window.slices]
-        part[mask & (part < 0)] = number
-    numbers, counts = np.unique(owner[owner >= 0], return_counts=True)
-    visible = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
-    return {number: (visible.get(number, 0), count) for number, count in total.items()}
+    owner = np.zeros(region.shape, dtype=np.int32)
+    numbers = np.unique(parts["painting"])
+    total = np.zeros(len(numbers), dtype=np.int64)
+    for label, mask, window in _masks(region, parts, numbers, load):
+        total[label - 1] += np.count_nonzero(mask)
+        part = owner[window]
+        part[mask & (part == 0)] = label
+    visible = np.bincount(owner.ravel(), minlength=len(numbers) + 1)[1:]
+    return Visibility(numbers, visible, total)
 
 
-def is_kept(visible: int, total: int, min_area: int) -> bool:
-    """Tell whether an object with so many visible pixels of all its pixels is one."""
-    return visible >= max(min_area, 1) and visible >= MIN_VISIBLE * total
+def choose_kept(counted: Iterable[Visibility], count: int, min_area: int) -> NDArray[np.bool_]:
+    """Tell which objects have enough visible pixels, and enough of all their pixels.
+
+    Parameters
+    ----------
+    counted : iterable of Visibility
+        Of all parts of the slice, in any order.
+    count : int
+        Number of paintings.
+    min_area : int
+        Objects of fewer pixels are dropped.
+
+    Returns
+    -------
+    ndarray of bool, shape (count,)
+    """
+    visible, total = np.zeros((2, count), dtype=np.int64)
+    for numbers, visible_here, total_here in counted:
+        visible[numbers] += visible_here
+        total[numbers] += total_here
+    kept: NDArray[np.bool_] = (visible >= max(min_area, 1)) & (visible >= MIN_VISIBLE * total)
+    return kept
 
 
-def paint(
-    region: Region, paintings: Sequence[tuple[int, Painting]], load: LoadTile
-) -> NDArray[np.int32]:
+def paint(region: Region, parts: NDArray[Any], load: LoadTile) -> Painted:
     """Paint a part of the slice.
 
     Parameters
     ----------
     region : Region
         The part.
-    paintings : sequence of (int, Painting)
-        The kept objects that reach into it, each with its label, in any order.
+    parts : ndarray of PART
+        What the kept objects paint there, in any order.
     load : callable
         Returns the tile of a number.
 
     Returns
     -------
-    ndarray of int32, shape ``region.shape``
+    Painted
     """
     labels = np.zeros(region.shape, dtype=np.int32)
-    for label, mask, window in _masks(region, paintings, load):
-        part = labels[window.slices]
+    numbers = np.unique(parts["painting"])
+    for label, mask, window in _masks(region, parts, numbers, load):
+        part = labels[window]
         part[mask & (part == 0)] = label
-    return labels
+    return Painted(labels, numbers)
 
 
 def _masks(
-    region: Region, paintings: Iterable[tuple[int, Painting]], load: LoadTile
-) -> Iterator[tuple[int, NDArray[np.bool_], Region]]:
-    """Masks of objects inside a part, the best first, with their place in it."""
-    for number, painting in sorted(paintings, key=lambda item: item[1].rank):
-        for piece, place in painting.parts:
-            inside = place.intersect(region)
-            if not inside.is_empty:
-                tile = load(piece.tile)
-                mask = tile.labels[inside.relative_to(tile.read).slices] == piece.label
-                yield number, mask, inside.relative_to(region)
-
-
-def _painting(members: list[Piece], writes: Sequence[Region]) -> Painting | None:
-    """Choose what an object paints, or None when its owner did not see it."""
-    rank = (-max(piece.score for piece in members), members[0].gid)
-    if len(members) == 1:
-        piece = members[0]
-        return Painting(rank, ((piece, piece.box),)) if piece.owns_centroid else None
-    whole = [piece for piece in members if not piece.is_truncated]
-    if whole:
-        best = min(whole, key=lambda piece: (not piece.owns_centroid, -piece.score, piece.gid))
-        return Painting(rank, ((best, best.box),))
-    owned = ((piece, piece.box.intersect(writes[piece.tile])) for piece in members)
-    return Painting(rank, tuple((piece, place) for piece, place in owned if not place.is_empty))
+    region: Region, parts: NDArray[Any], numbers: NDArray[np.int64], load: LoadTile
+) -> Iterator[tuple[int, NDArray[np.bool_], tuple[slice, slice]]]:
+    """Masks inside a part of the slice, the best first: position in `numbers` + 1, mask, place."""
+    ordered = parts[np.argsort(parts["rank"], kind="stable")]
+    labels = np.searchsorted(numbers, ordered["painting"]) + 1
+    places = np.concatenate(
+        (
+            np.maximum(ordered["box"][:, :2], region.start),
+            np.minimum(ordered["box"][:, 2:], region.stop),
+        ),
+        axis=1,
+    )
+    columns = (labels, ordered["tile"], ordered["label"], *places.T)
+    y, x = region.start
+    for label, number, in_tile, top, left, bottom, right in zip(
+        *(column.tolist() for column in columns), strict=True
+    ):
+        if top < bottom and left < right:
+            tile = load(number)
+            dy, dx = tile.read.start
+            mask = tile.labels[top - dy : bottom - dy, left - dx : right - dx] == in_tile
+            yield label, mask, (slice(top - y, bottom - y), slice(left - x, right - x))

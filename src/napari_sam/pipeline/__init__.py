@@ -17,6 +17,7 @@ from napari_sam.pipeline.commit import OverwriteRule
 from napari_sam.pipeline.config import SegmentConfig, SliceRange, parse_slices
 from napari_sam.pipeline.estimate import CostEstimate, estimate_cost, estimate_steps
 from napari_sam.pipeline.events import (
+    Completing,
     ContrastMeasured,
     Event,
     Finished,
@@ -31,7 +32,8 @@ from napari_sam.pipeline.events import (
 from napari_sam.pipeline.everything import PlaneCandidates, segment_plane
 from napari_sam.pipeline.label_change import LabelChange, change_labels
 from napari_sam.pipeline.label_target import LabelTarget
-from napari_sam.pipeline.link import LinkConfig, LinkPlanned, SliceLinked, link_volume
+from napari_sam.pipeline.link import LinkPlanned, SliceLinked, link_volume
+from napari_sam.pipeline.link_config import LinkConfig
 from napari_sam.pipeline.objects import ObjectRecord, ObjectTable
 from napari_sam.pipeline.options import PRESETS, AutomaticOptions, Preset, find_preset
 from napari_sam.pipeline.plane_image import ArrayPlaneImage, PlaneImage
@@ -55,6 +57,7 @@ __all__ = [
     "ArrayPlaneImage",
     "AutomaticOptions",
     "CandidateMask",
+    "Completing",
     "ContrastMeasured",
     "CostEstimate",
     "EmbedProgress",

@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_sam.core.errors import ConfigError
 from napari_sam.io.label_layout import NgffVersion
+from napari_sam.pipeline.link_config import LinkConfig
 from napari_sam.pipeline.options import AutomaticOptions
 from napari_sam.tiling import check_percentiles
 
@@ -18,6 +19,16 @@ __all__ = ["AutomaticOptions", "SegmentConfig", "SliceRange", "parse_slices"]
 DEFAULT_HALO = 64
 DEFAULT_MIN_SIZE = 16
 MAX_CHANNELS = 3
+NOT_IN_LABELS = (
+    "device",
+    "overwrite",
+    "resume",
+    "workers",
+    "dask",
+    "dask_resources",
+    "tables",
+    "tiff",
+)
 
 
 @dataclass(frozen=True)
@@ -80,14 +91,25 @@ class SegmentConfig:
         all channels, or one for each of `channels` (for each colour of an RGB image).
     min_size : int
         Objects of fewer pixels are dropped.
-    ngff_version : str
-        ``0.5`` or ``0.4``.
+    ngff_version : str, optional
+        ``0.5`` or ``0.4``. By default 0.5, or that of the image into which the labels go.
     overwrite : bool
         Replace an existing store.
     resume : bool
         Complete an unfinished store.
     workers : int
-        Processes that segment tiles. Each holds the model, and a slice of up to 512 MB.
+        Processes of this machine that segment tiles; each holds the model.
+    dask : str, optional
+        Segment with the workers of a Dask scheduler instead: its address, its scheduler file, or
+        ``local`` for a cluster of `workers` processes on this machine.
+    dask_resources : tuple of (str, float)
+        What each tile takes of the resources that Dask workers offer, such as ``(("GPU", 1),)``.
+    link : LinkConfig, optional
+        Link the slices into objects of the volume or tracks when all are done.
+    tables : tuple of str
+        Files for a table of all objects, ending in ``.csv`` or ``.parquet``.
+    tiff : str, optional
+        File for the labels as tiled BigTIFF, besides the OME-Zarr.
     automatic : AutomaticOptions
         Options of the automatic mask generator.
 
@@ -108,10 +130,15 @@ class SegmentConfig:
     contrast_percentiles: tuple[float, float] | None = None
     contrast_limits: tuple[float, float] | tuple[tuple[float, float], ...] | None = None
     min_size: int = DEFAULT_MIN_SIZE
-    ngff_version: NgffVersion = "0.5"
+    ngff_version: NgffVersion | None = None
     overwrite: bool = False
     resume: bool = False
     workers: int = 1
+    dask: str | None = None
+    dask_resources: tuple[tuple[str, float], ...] = ()
+    link: LinkConfig | None = None
+    tables: tuple[str, ...] = ()
+    tiff: str | None = None
     automatic: AutomaticOptions = field(default_factory=AutomaticOptions)
 
     def __post_init__(self) -> None:
@@ -152,6 +179,18 @@ class SegmentConfig:
             "Use for example `--workers 2`",
         )
         _require(
+            self.dask is not None or not self.dask_resources,
+            f"The resources {dict(self.dask_resources)} were asked for without a Dask cluster",
+            "Resources are what workers of Dask offer",
+            "Add `--dask`, or leave out `--dask-resource`",
+        )
+        _require(
+            self.dask in (None, "local") or self.workers == 1,
+            f"{self.workers} workers were asked for with the scheduler {self.dask}",
+            "A scheduler has the workers that were started for it",
+            "Leave out `--workers`, or use `--dask local`",
+        )
+        _require(
             not (self.overwrite and self.resume),
             "Both overwrite and resume were asked for",
             "A run either replaces an existing output or completes it",
@@ -176,10 +215,11 @@ class SegmentConfig:
         Returns
         -------
         dict
-            Plain values that survive JSON; the device, workers, overwrite and resume are left out.
+            Plain values that survive JSON; where the work is done and what is written besides the
+            labels is left out, as are overwrite and resume.
         """
         values = asdict(self)
-        for name in ("device", "overwrite", "resume", "workers"):
+        for name in NOT_IN_LABELS:
             del values[name]
         return values
 

@@ -24,7 +24,7 @@ from napari_sam.pipeline.segmenters import (
 )
 from napari_sam.pipeline.source import Pixels, SliceSource
 from napari_sam.pipeline.tile_results import LOADED_TILES
-from napari_sam.tiling import Contrast, Tile
+from napari_sam.tiling import Contrast, Tile, TileGrid
 
 __all__ = ["CostEstimate", "estimate_cost", "estimate_steps"]
 
@@ -162,7 +162,7 @@ def estimate_steps(
     )
 
 
-def _typical_pixels(slices: SliceSource, tiles: tuple[Tile, ...], contrast: Contrast) -> Pixels:
+def _typical_pixels(slices: SliceSource, tiles: TileGrid, contrast: Contrast) -> Pixels:
     """Read the middle slice, and choose a tile near its middle that may hold objects."""
     position = slices.positions[len(slices.positions) // 2]
     middle = [length / 2 for length in slices.shape_yx]
@@ -179,7 +179,7 @@ def _typical_pixels(slices: SliceSource, tiles: tuple[Tile, ...], contrast: Cont
     return next((pixels for pixels in tried if not pixels.is_even), first)
 
 
-def _memory_bytes(slices: SliceSource, tiles: tuple[Tile, ...], objects_per_tile: int) -> int:
+def _memory_bytes(slices: SliceSource, tiles: TileGrid, objects_per_tile: int) -> int:
     """Peak of what `segment_volume` holds: while it reads a slice, or while it stitches one."""
     largest = max(math.prod(tile.read.shape) for tile in tiles)
     chunk = math.prod(min(_layout(slices).chunk, n) for n in slices.shape_yx)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = [
+    "Completing",
     "ContrastMeasured",
     "Event",
     "Finished",
@@ -156,6 +157,23 @@ class SliceDone:
 
 
 @dataclass(frozen=True)
+class Completing:
+    """All slices are stitched, and something is made of them.
+
+    Attributes
+    ----------
+    what : str
+        What is done, such as "Linking slices".
+    done, total : int
+        Slices.
+    """
+
+    what: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class Warned:
     """Something that the user should know, without stopping.
 
@@ -198,6 +216,7 @@ Event = (
     | TileDone
     | Stitching
     | SliceDone
+    | Completing
     | Warned
     | Finished
 )

@@ -17,7 +17,7 @@ from napari_sam.io.location import location_name
 from napari_sam.pipeline.config import SegmentConfig
 from napari_sam.pipeline.segmenters import TileSegmenter
 from napari_sam.pipeline.source import SliceSource
-from napari_sam.tiling import Contrast, Tile, tile_grid
+from napari_sam.tiling import Contrast, TileGrid, tile_grid
 
 __all__ = [
     "choose_contrast",
@@ -34,9 +34,7 @@ SIGNATURE_SIDE = 64
 ZARR_METADATA = ("zarr.json", ".zattrs", ".zarray")
 
 
-def plan_tiles(
-    slices: SliceSource, config: SegmentConfig, segmenter: TileSegmenter
-) -> tuple[Tile, ...]:
+def plan_tiles(slices: SliceSource, config: SegmentConfig, segmenter: TileSegmenter) -> TileGrid:
     """Cut a slice into the tiles that a run works on.
 
     Parameters
@@ -48,7 +46,7 @@ def plan_tiles(
 
     Returns
     -------
-    tuple of Tile
+    TileGrid
 
     Raises
     ------

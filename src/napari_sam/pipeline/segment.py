@@ -6,18 +6,18 @@ nothing looks linked that was not. The ids of a slice follow those of the slice 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_sam.core.errors import ConfigError, OutputError
+from napari_sam.core.errors import ConfigError
 from napari_sam.io import Volume, open_volume
-from napari_sam.io.label_layout import LabelLayout
-from napari_sam.io.label_writer import LabelWriter, check_target, remove_store, set_aside
+from napari_sam.io.label_writer import LabelWriter, check_target, remove_store
 from napari_sam.io.location import as_location, local_target
+from napari_sam.pipeline.completion import RunFolder, complete
 from napari_sam.pipeline.config import SegmentConfig
 from napari_sam.pipeline.events import (
     ContrastMeasured,
@@ -30,25 +30,25 @@ from napari_sam.pipeline.events import (
     Warned,
 )
 from napari_sam.pipeline.journal import Journal
+from napari_sam.pipeline.link_stack import link_axis
 from napari_sam.pipeline.plan import (
     choose_contrast,
     content_signature,
     file_signature,
-    is_on_disk,
     plan_tiles,
-    volume_files,
 )
+from napari_sam.pipeline.segment_target import SegmentTarget
 from napari_sam.pipeline.segmenters import (
     TileSegmenter,
     load_segmenter,
 )
 from napari_sam.pipeline.source import SliceSource
-from napari_sam.pipeline.stitching import SliceStitcher
+from napari_sam.pipeline.stitch_jobs import StitchingTools
+from napari_sam.pipeline.stitching import SliceStitcher, jobs_here
 from napari_sam.pipeline.target_lock import locked
 from napari_sam.pipeline.tile_processes import TileProcesses
-from napari_sam.pipeline.tile_results import tile_folder
 from napari_sam.pipeline.tile_run import TileRun, segment_tiles
-from napari_sam.tiling import Tile
+from napari_sam.tiling import TileGrid
 
 __all__ = ["segment_volume"]
 
@@ -75,7 +75,8 @@ def segment_volume(
         volume, which stays open.
         Of a volume only a sample of its pixels tells whether a run that is resumed has the same.
     target : str or Path
-        Directory of the OME-Zarr image-label to write.
+        Directory of the OME-Zarr image-label to write; ``IMAGE/labels/NAME`` to add it to the
+        labels of the OME-Zarr image that is segmented.
     config : SegmentConfig, optional
         Defaults to the bundled model with its own settings.
     segmenter : TileSegmenter, optional
@@ -100,12 +101,17 @@ def segment_volume(
     CheckpointError, DeviceError
         When the model cannot be loaded or run.
     """
-    target = local_target(target)
+    path = local_target(target)
     config = config or SegmentConfig()
     begun = time.monotonic()
-    check_target(target, overwrite=config.overwrite, resume=config.resume)
-    with _opened(source, target, config) as volume:
+    if config.resume:
+        RunFolder(path).mend()
+    check_target(path, overwrite=config.overwrite, resume=config.resume)
+    with _opened(source, config) as volume:
+        output = SegmentTarget.choose(path, volume, config)
         slices = SliceSource(volume, config)
+        if config.link is not None:
+            link_axis(slices.label_axes, config.link)  # says what is wrong, before the work
         given, segmenter = segmenter, segmenter or load_segmenter(config)
         tiles = plan_tiles(slices, config, segmenter)
         yield _planned(slices, tiles)
@@ -116,62 +122,91 @@ def segment_volume(
         run = TileRun(slices, segmenter, tiles, contrast)
         if config.workers > 1:
             run.processes = _processes(source, config, given, run)
-        with locked(target), run:
-            n_objects = yield from _segment_slices(
-                run, _plan(run, signature, config), volume, target, config
-            )
+        with output.tidied(), locked(path), run:
+            job = _Job(run, volume, output, config, _plan(run, signature, config))
+            n_objects = yield from _segment_slices(job)
     if n_objects == 0:
         yield Warned(
             "No object was found. Check the contrast and the channel, lower the thresholds, or "
             "choose another model."
         )
     seconds = time.monotonic() - begun
-    yield Finished(target, n_objects, len(slices.positions), seconds)
+    yield Finished(path, n_objects, len(slices.positions), seconds)
 
 
-def _segment_slices(
-    run: TileRun, plan: dict[str, Any], volume: Volume, target: Path, config: SegmentConfig
-) -> Generator[Event, None, int]:
+@dataclass(frozen=True)
+class _Job:
+    """What a run works on, and with what."""
+
+    run: TileRun
+    volume: Volume
+    output: SegmentTarget
+    config: SegmentConfig
+    plan: dict[str, Any]
+
+    @property
+    def journal(self) -> Journal:
+        return Journal(self.output.path)
+
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder(self.output.path)
+
+
+def _segment_slices(job: _Job) -> Generator[Event, None, int]:
     """Segment what is not done yet; return the number of objects in all slices."""
-    journal = Journal(target)
+    run, path = job.run, job.output.path
     done: dict[tuple[int, ...], int] = {}
     with ExitStack() as until_first_tile:
-        if config.resume:
-            done = journal.resume(plan)
-            writer = LabelWriter.reopen(target)
-            numbers = range(len(done), len(run.source.positions))
-            n_tiles = sum(run.results(target, number).count() for number in numbers)
-            yield Resumed(len(done), n_tiles)
+        if job.config.resume:
+            done = job.journal.resume(job.plan)
+            yield _resumed(run, path, len(done))
         else:
-            until_first_tile.enter_context(_replacing(target, journal))
-            writer = _create(run, volume, target, config)
-            journal.start(plan)
-        stitcher = SliceStitcher(run.tiles, run.source.shape_yx, config.min_size, writer)
-        run.begin(target, done)
-        offset = 0
+            until_first_tile.enter_context(job.output.replacing(job.journal))
+            job.output.create(run.source, job.volume)
+            job.journal.start(job.plan)
+        tools = StitchingTools(run.tiles, path)
+        stitcher = SliceStitcher(tools, job.config.min_size, jobs_here(tools))
+        run.begin(path, done)
         for number, position in enumerate(run.source.positions):
-            if position not in done:
-                results = run.results(target, number)
-                with closing(segment_tiles(run, number, position, results)) as events:
-                    for event in events:
-                        if isinstance(event, TileDone):
-                            until_first_tile.close()
-                        yield event
-                if run.failed:  # ids follow those of the slices before, so the rest waits as tiles
-                    continue
-                done[position] = yield from stitcher.steps(results, number, position, offset)
-                writer.sync(position)
-                journal.record(position, done[position])
-                results.remove()
-                yield SliceDone(number, position, done[position])
-            offset += done[position]
-        run.require_all(target)
-        writer.finish()
-    journal.remove()
-    remove_store(tile_folder(target))
+            if position in done:
+                continue
+            with closing(segment_tiles(run, number, position, run.results(path, number))) as events:
+                for event in events:
+                    if isinstance(event, TileDone):
+                        until_first_tile.close()
+                    yield event
+            if not run.failed:  # ids follow those of the slices before, so the rest waits as tiles
+                offset = sum(done.values())
+                done[position] = yield from _stitch(job, stitcher, number, position, offset)
+        run.require_all(path)
+        n_objects = yield from complete(
+            job.output, run.source, job.volume, job.config, sum(done.values())
+        )
+    job.journal.remove()
+    remove_store(job.folder.path)
     if run.n_invalid:
         yield Warned(f"{run.n_invalid} pixels in all were not finite; they are background.")
-    return offset
+    return n_objects
+
+
+def _stitch(
+    job: _Job, stitcher: SliceStitcher, number: int, position: tuple[int, ...], offset: int
+) -> Generator[Event, None, int]:
+    """Stitch a slice, note that it is done, and return the number of its objects."""
+    results = job.run.results(job.output.path, number)
+    notes = yield from stitcher.steps(results.folder, number, position, offset)
+    job.folder.notes.save(number, notes)
+    job.journal.record(position, len(notes))
+    results.remove()
+    yield SliceDone(number, position, len(notes))
+    return len(notes)
+
+
+def _resumed(run: TileRun, path: Path, n_done: int) -> Resumed:
+    LabelWriter.reopen(path)  # refuses what is not ours
+    numbers = range(n_done, len(run.source.positions))
+    return Resumed(n_done, sum(run.results(path, number).count() for number in numbers))
 
 
 def _processes(
@@ -189,54 +224,21 @@ def _processes(
     return TileProcesses(source, config, segmenter, run)
 
 
-def _planned(slices: SliceSource, tiles: tuple[Tile, ...]) -> Planned:
-    window = max(tile.read.shape[0] for tile in tiles), max(tile.read.shape[1] for tile in tiles)
-    return Planned(slices.label_axes, slices.label_shape, len(slices.positions), len(tiles), window)
-
-
-def _create(run: TileRun, volume: Volume, target: Path, config: SegmentConfig) -> LabelWriter:
-    layout = LabelLayout(
-        axes=run.source.label_axes,
-        shape=run.source.label_shape,
-        scale=run.source.of_label_axes(volume.scale),
-        units=run.source.of_label_axes(volume.units),
-        ngff_version=config.ngff_version,
+def _planned(slices: SliceSource, tiles: TileGrid) -> Planned:
+    return Planned(
+        slices.label_axes,
+        slices.label_shape,
+        len(slices.positions),
+        len(tiles),
+        tiles.window_yx,
     )
-    return LabelWriter.create(target, layout, source_image=_relative_image(volume, target))
-
-
-def _relative_image(volume: Volume, target: Path) -> str | None:
-    if not (volume.is_ngff and is_on_disk(volume)):
-        return None
-    try:
-        return Path(os.path.relpath(Path(volume.path).resolve(), target.resolve())).as_posix()
-    except ValueError:  # another drive on Windows: no relative path leads there
-        return None
 
 
 @contextmanager
-def _replacing(target: Path, journal: Journal) -> Iterator[None]:
-    """Put back an older store, its journal and its tiles when the block fails."""
-    before = journal.path.read_bytes() if journal.path.exists() else None
-    with set_aside(target), set_aside(tile_folder(target)):
-        try:
-            yield
-        except BaseException:
-            journal.remove()
-            if before is not None:
-                journal.path.write_bytes(before)
-            raise
-
-
-@contextmanager
-def _opened(source: str | Path | Volume, target: Path, config: SegmentConfig) -> Iterator[Volume]:
+def _opened(source: str | Path | Volume, config: SegmentConfig) -> Iterator[Volume]:
     """Open a file for the time of the block, or lend a volume that the caller has opened."""
     if isinstance(source, (str, Path)):
-        place = as_location(source)
-        if isinstance(place, Path):
-            _check_apart(place, target)
-        with closing(open_volume(place, config.axes)) as volume:
-            _check_apart_from_files(volume, target)
+        with closing(open_volume(as_location(source), config.axes)) as volume:
             yield volume
         return
     if config.axes is not None:
@@ -245,25 +247,7 @@ def _opened(source: str | Path | Volume, target: Path, config: SegmentConfig) ->
             rule="An open volume says itself what its axes are",
             cure="Leave out the axes, or give them where the volume is opened",
         )
-    if is_on_disk(source):
-        _check_apart(Path(source.path), target)
-        _check_apart_from_files(source, target)
     yield source
-
-
-def _check_apart_from_files(volume: Volume, target: Path) -> None:
-    for file in volume_files(volume):
-        _check_apart(file, target)
-
-
-def _check_apart(source: Path, target: Path) -> None:
-    here, there = source.resolve(), target.resolve()
-    if here == there or here in there.parents or there in here.parents:
-        raise OutputError(
-            f"The output {target} and the input {source} lie one in the other",
-            rule="Labels are written beside their image, never into or over it",
-            cure="Choose another name for the output, in another folder",
-        )
 
 
 def _plan(run: TileRun, signature: dict[str, Any], config: SegmentConfig) -> dict[str, Any]:

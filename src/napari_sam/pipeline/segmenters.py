@@ -45,10 +45,14 @@ class TileObjects(NamedTuple):
         0 is background, 1..n are objects.
     scores : ndarray of float32, shape (n,)
         Score of each object, higher is better.
+    predicted_ious, stability_scores : ndarray of float32, shape (n,), optional
+        What the model says of each object; they go to the table of objects.
     """
 
     labels: NDArray[np.int32]
     scores: NDArray[np.float32]
+    predicted_ious: NDArray[np.float32] | None = None
+    stability_scores: NDArray[np.float32] | None = None
 
 
 class TileStep(Protocol):
@@ -232,8 +236,9 @@ class ModelSegmenter:
                 if not is_encoded or self._batch == 1:
                     raise
                 self._halve_batch()
-        scores = [item.predicted_iou * item.stability_score for item in found.objects]
-        return TileObjects(found.labels, np.array(scores, dtype=np.float32))
+        ious = np.array([item.predicted_iou for item in found.objects], dtype=np.float32)
+        stability = np.array([item.stability_score for item in found.objects], dtype=np.float32)
+        return TileObjects(found.labels, ious * stability, ious, stability)
 
     def _try_steps(self, tile: NDArray[np.uint8]) -> Generator[TileStep, None, SegmentedImage]:
         from napari_sam.model.devices import translate_torch_errors

@@ -1,28 +1,57 @@
-"""The tiles of a slice to its labels in the output, in the memory of a few tiles."""
+"""The tiles of a slice to its labels in the output, stage by stage."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import product
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_sam.core.errors import OutputError
-from napari_sam.core.region import Region
-from napari_sam.io.label_writer import LabelWriter
-from napari_sam.labels import Painting, count_visible, is_kept, paint, plan_paintings
+from napari_sam.labels import Paintings, choose_kept, merge_measures, plan_paintings
 from napari_sam.pipeline.events import Stitching
-from napari_sam.pipeline.tile_results import TileResults
-from napari_sam.tiling import Tile
+from napari_sam.pipeline.object_notes import object_notes
+from napari_sam.pipeline.stitch_jobs import (
+    CountVisible,
+    MatchTiles,
+    PaintBlocks,
+    StitchingTools,
+    StitchJob,
+    WritePyramid,
+    save_paintings,
+)
 
-__all__ = ["SliceStitcher"]
+__all__ = ["RunJobs", "SliceStitcher", "jobs_here"]
 
 MAX_LABEL = 2**32 - 1
 """Labels are written as unsigned 32-bit integers."""
 
-Numbered = list[tuple[int, Painting]]
+T = TypeVar("T")
+RunJobs = Callable[[Iterable[StitchJob[Any]]], Generator[Any, None, None]]
+"""Does jobs, in any order; returns their results as they end."""
+
+
+def jobs_here(tools: StitchingTools) -> RunJobs:
+    """Do jobs in this process, one after the other.
+
+    Parameters
+    ----------
+    tools : StitchingTools
+
+    Returns
+    -------
+    callable
+    """
+
+    def run(jobs: Iterable[StitchJob[Any]]) -> Generator[Any, None, None]:
+        for job in jobs:
+            yield job.do(tools)
+
+    return run
 
 
 @dataclass(frozen=True)
@@ -31,30 +60,31 @@ class SliceStitcher:
 
     Parameters
     ----------
-    tiles : sequence of Tile
-        The grid of a slice.
-    shape_yx : tuple of int
-        Rows and columns of a slice.
+    tools : StitchingTools
+        The grid of a slice, and the output.
     min_size : int
         Objects of fewer pixels are dropped.
-    writer : LabelWriter
-        The output.
+    run_jobs : callable
+        What does the work.
+    job_size : int
+        Tiles or blocks in a job. One gives control back most often; more are for processes to which
+        it takes time to send a job.
     """
 
-    tiles: Sequence[Tile]
-    shape_yx: tuple[int, int]
+    tools: StitchingTools
     min_size: int
-    writer: LabelWriter
+    run_jobs: RunJobs
+    job_size: int = 1
 
     def steps(
-        self, results: TileResults, number: int, position: tuple[int, ...], offset: int
-    ) -> Generator[Stitching, None, int]:
+        self, folder: Path, number: int, position: tuple[int, ...], offset: int
+    ) -> Generator[Stitching, None, NDArray[Any]]:
         """Stitch and write one slice.
 
         Parameters
         ----------
-        results : TileResults
-            All tiles of the slice.
+        folder : Path
+            Of the tiles of the slice, which are all done.
         number : int
             Position of the slice in the run.
         position : tuple of int
@@ -65,84 +95,86 @@ class SliceStitcher:
         Yields
         ------
         Stitching
-            After each block, in each of two rounds: one to see what is hidden, one to paint.
+            After each job.
 
         Returns
         -------
-        int
-            Number of objects in the slice.
+        ndarray of OBJECT_NOTE
+            The objects of the slice, by id. All of it is on the disk.
 
         Raises
         ------
         OutputError
             When the output cannot be written, or there are more objects than ids.
         """
+        progress = _Progress(number, 1 + len(self._ranges(len(self.tools.grid))))
+        matches = yield from self._collect(
+            progress,
+            [MatchTiles(folder, numbers) for numbers in self._ranges(len(self.tools.grid))],
+        )
         paintings = plan_paintings(
-            [tile.read for tile in self.tiles],
-            [tile.write for tile in self.tiles],
-            results.load,
-            self.shape_yx,
+            self.tools.results(folder).load_pieces(), np.concatenate(matches), self.tools.grid.owned
         )
-        blocks = self._blocks()
-        planned = self._by_block(list(enumerate(paintings)))
-        visible: Counter[int] = Counter()
-        total: Counter[int] = Counter()
-        for done, block in enumerate(blocks):
-            counts = count_visible(block, planned.get(block.start, []), results.load)
-            for index, (seen, all_pixels) in counts.items():
-                visible[index] += seen
-                total[index] += all_pixels
-            yield Stitching(number, done + 1, 2 * len(blocks))
-        kept = [
-            painting
-            for index, painting in enumerate(paintings)
-            if is_kept(visible[index], total[index], self.min_size)
-        ]
-        self._check_ids(offset + len(kept))
-        painted = self._by_block(list(enumerate(kept, 1)))
-        for done, block in enumerate(blocks):
-            labels = paint(block, painted.get(block.start, []), results.load)
-            ids = np.where(labels > 0, labels + np.int64(offset), 0).astype(np.uint32)
-            self.writer.write_block(position, block, ids)
-            yield Stitching(number, len(blocks) + done + 1, 2 * len(blocks))
-        self.writer.write_pyramid(position)
-        return len(kept)
-
-    def _blocks(self) -> list[Region]:
-        """Blocks of the slice that are whole chunks of the output, so that each is written once."""
-        starts = product(
-            *(range(0, n, c) for n, c in zip(self.shape_yx, self.writer.chunk_yx, strict=True))
+        kept = yield from self._choose(paintings, folder, progress)
+        if offset + len(kept) > MAX_LABEL:
+            raise _too_many_objects()
+        save_paintings(folder, 1, kept)
+        painted = yield from self._collect(
+            progress,
+            [
+                PaintBlocks(folder, numbers, position, offset)
+                for numbers in self._ranges(len(self.tools.blocks(folder, 1)))
+            ],
         )
-        return [
-            Region(
-                start,
-                tuple(
-                    min(a + c, n)
-                    for a, c, n in zip(start, self.writer.chunk_yx, self.shape_yx, strict=True)
-                ),
-            )
-            for start in starts
-        ]
+        yield from self._collect(progress, [WritePyramid(position)])
+        measures = merge_measures(np.concatenate(painted))
+        return object_notes(kept, measures, offset, self.tools.grid)
 
-    def _by_block(self, numbered: Numbered) -> dict[tuple[int, ...], Numbered]:
-        """Sort objects into the blocks that they reach into, by the blocks' first pixel."""
-        rows, cols = self.writer.chunk_yx
-        reaching: defaultdict[tuple[int, ...], Numbered] = defaultdict(list)
-        for item in numbered:
-            corners = {
-                (y, x)
-                for _, place in item[1].parts
-                for y in range(place.start[0] // rows * rows, place.stop[0], rows)
-                for x in range(place.start[1] // cols * cols, place.stop[1], cols)
-            }
-            for corner in corners:
-                reaching[corner].append(item)
-        return reaching
+    def _choose(
+        self, paintings: Paintings, folder: Path, progress: _Progress
+    ) -> Generator[Stitching, None, Paintings]:
+        """Drop what better objects hide, and what is too small."""
+        save_paintings(folder, 0, paintings)
+        ranges = self._ranges(len(self.tools.blocks(folder, 0)))
+        progress.total += 2 * len(ranges)
+        counts = yield from self._collect(
+            progress, [CountVisible(folder, numbers) for numbers in ranges]
+        )
+        visible = (item for part in counts for item in part)
+        return paintings.select(choose_kept(visible, len(paintings), self.min_size))
 
-    def _check_ids(self, last: int) -> None:
-        if last > MAX_LABEL:
-            raise OutputError(
-                f"The volume holds more than {MAX_LABEL} objects",
-                rule="Label ids are 32-bit numbers",
-                cure="Segment the volume in parts with `--slices`",
-            )
+    def _collect(
+        self, progress: _Progress, jobs: Iterable[StitchJob[T]]
+    ) -> Generator[Stitching, None, list[T]]:
+        results = []
+        with closing(self.run_jobs(jobs)) as done:
+            for result in done:
+                results.append(result)
+                yield progress.step()
+        return results
+
+    def _ranges(self, count: int) -> list[range]:
+        """Cut numbers into jobs."""
+        starts: Iterator[int] = iter(range(0, count, self.job_size))
+        return [range(start, min(start + self.job_size, count)) for start in starts]
+
+
+@dataclass
+class _Progress:
+    """Counts the jobs of a slice."""
+
+    slice_number: int
+    total: int
+    done: int = 0
+
+    def step(self) -> Stitching:
+        self.done += 1
+        return Stitching(self.slice_number, self.done, self.total)
+
+
+def _too_many_objects() -> OutputError:
+    return OutputError(
+        f"The volume holds more than {MAX_LABEL} objects",
+        rule="Label ids are 32-bit numbers",
+        cure="Segment the volume in parts with `--slices`",
+    )

@@ -27,7 +27,7 @@ from napari_sam.pipeline.segmenters import TileSegmenter, load_segmenter
 from napari_sam.pipeline.source import SliceSource
 from napari_sam.pipeline.tile_results import TileResults
 from napari_sam.pipeline.tile_run import ATTEMPTS, FailedTile, SavedTile, TileRun, tile_steps
-from napari_sam.tiling import Contrast, Tile
+from napari_sam.tiling import Contrast, TileGrid
 
 __all__ = ["TileProcesses"]
 
@@ -187,7 +187,7 @@ def _begin(
     source: str | Path,
     config: SegmentConfig,
     segmenter: TileSegmenter | None,
-    tiles: tuple[Tile, ...],
+    tiles: TileGrid,
     contrast: Contrast,
 ) -> None:
     global _run

@@ -11,20 +11,21 @@ import os
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_sam.core.errors import OutputError
 from napari_sam.io.label_writer import output_errors, remove_store
-from napari_sam.labels import TileLabels
+from napari_sam.labels import PIECE, TileLabels, pieces_of
 from napari_sam.pipeline.segmenters import TileObjects
-from napari_sam.tiling import Tile
+from napari_sam.tiling import TileGrid
 
 _DAMAGED = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
 
-__all__ = ["LOADED_TILES", "TileResults", "tile_folder"]
+__all__ = ["LOADED_TILES", "TileResults", "save_arrays", "tile_folder"]
 
 LOADED_TILES = 12
 """Tiles that are kept in memory: enough for those around a place, and for a part of a row."""
@@ -52,13 +53,13 @@ class TileResults:
     ----------
     folder : Path
         Of this slice alone; it is made with the first tile.
-    tiles : sequence of Tile
-        The grid.
+    grid : TileGrid
+        The tiles.
     """
 
-    def __init__(self, folder: Path, tiles: Sequence[Tile]) -> None:
+    def __init__(self, folder: Path, grid: TileGrid) -> None:
         self.folder = folder
-        self._tiles = tiles
+        self._grid = grid
         self._loaded: OrderedDict[int, TileLabels] = OrderedDict()
 
     def count(self) -> int:
@@ -68,7 +69,7 @@ class TileResults:
         -------
         int
         """
-        return sum(self._path(tile.index).is_file() for tile in self._tiles)
+        return sum(self._path(number).is_file() for number in range(len(self._grid)))
 
     def known(self) -> dict[int, int | None]:
         """Read what is known of each tile.
@@ -78,7 +79,7 @@ class TileResults:
         dict of int to (int or None)
             As :meth:`n_invalid` tells, by number.
         """
-        return {tile.index: self.n_invalid(tile.index) for tile in self._tiles}
+        return {number: self.n_invalid(number) for number in range(len(self._grid))}
 
     def n_invalid(self, number: int) -> int | None:
         """Count the pixels that a tile owns and that were not finite.
@@ -115,17 +116,18 @@ class TileResults:
         OutputError
             When the disk is full or the folder cannot be written.
         """
+        tile = self._grid[number]
+        pieces = pieces_of(number, TileLabels(tile.read, tile.write, *objects), self._grid.shape_yx)
         path = self._path(number)
-        part = path.with_suffix(".part")
         with output_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
-                np.savez_compressed(
-                    file, labels=objects.labels, scores=objects.scores, n_invalid=n_invalid
-                )
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
+            save_arrays(
+                path,
+                labels=objects.labels,
+                scores=objects.scores,
+                pieces=pieces,
+                n_invalid=np.array(n_invalid),
+            )
 
     def load(self, number: int) -> TileLabels:
         """Read a tile that is done.
@@ -148,13 +150,31 @@ class TileResults:
             try:
                 self._read(number)
             except _DAMAGED as error:
-                raise OutputError(
-                    f"The tile {self._path(number)} cannot be read: {error}",
-                    rule="The files of finished tiles stay as they are until their slice is done",
-                    cure="Repeat the command with `--resume`: what is missing is done again",
-                ) from error
+                raise self._unreadable(number, error) from error
         self._loaded.move_to_end(number)
         return self._loaded[number]
+
+    def load_pieces(self) -> NDArray[Any]:
+        """Read what is known of the objects of all tiles, without their pixels.
+
+        Returns
+        -------
+        ndarray of PIECE
+            By global id.
+
+        Raises
+        ------
+        OutputError
+            When a file cannot be read.
+        """
+        pieces = [np.zeros(0, dtype=PIECE)]
+        for number in range(len(self._grid)):
+            try:
+                with np.load(self._path(number)) as file:
+                    pieces.append(file["pieces"])
+            except _DAMAGED as error:
+                raise self._unreadable(number, error) from error
+        return np.concatenate(pieces)
 
     def remove(self) -> None:
         """Remove the files, which are no longer needed."""
@@ -166,10 +186,35 @@ class TileResults:
 
     def _read(self, number: int) -> int:
         """Read a tile into memory; return its number of pixels that were not finite."""
-        tile = self._tiles[number]
+        tile = self._grid[number]
         with self._path(number).open("rb") as opened, np.load(opened) as file:
             labels, scores, n_invalid = (file[name] for name in ("labels", "scores", "n_invalid"))
         self._loaded[number] = TileLabels(tile.read, tile.write, labels, scores)
         while len(self._loaded) > LOADED_TILES:
             self._loaded.popitem(last=False)
         return int(n_invalid)
+
+    def _unreadable(self, number: int, error: Exception) -> OutputError:
+        return OutputError(
+            f"The tile {self._path(number)} cannot be read: {error}",
+            rule="The files of finished tiles stay as they are until their slice is done",
+            cure="Repeat the command with `--resume`: what is missing is done again",
+        )
+
+
+def save_arrays(path: Path, **arrays: NDArray[Any]) -> None:
+    """Write arrays to a file that is there whole or not at all, whatever happens.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in ``.npz``; its folder exists.
+    **arrays : ndarray
+        By name.
+    """
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        np.savez_compressed(file, **cast("dict[str, Any]", arrays))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)

@@ -22,7 +22,7 @@ from napari_sam.pipeline.segmenters import (
 )
 from napari_sam.pipeline.source import SliceSource
 from napari_sam.pipeline.tile_results import TileResults, tile_folder
-from napari_sam.tiling import Contrast, Tile
+from napari_sam.tiling import Contrast, TileGrid
 
 __all__ = [
     "ATTEMPTS",
@@ -110,7 +110,7 @@ class TileRun:
     ----------
     source : SliceSource
     segmenter : TileSegmenter
-    tiles : tuple of Tile
+    tiles : TileGrid
         The grid of a slice.
     contrast : Contrast
         Of the whole volume.
@@ -120,7 +120,7 @@ class TileRun:
 
     source: SliceSource
     segmenter: TileSegmenter
-    tiles: tuple[Tile, ...]
+    tiles: TileGrid
     contrast: Contrast
     processes: TileOutcomes | None = None
     n_invalid: int = 0

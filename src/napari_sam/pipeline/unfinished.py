@@ -12,6 +12,7 @@ from napari_sam.core.errors import InputError, NapariSamError, OutputError
 from napari_sam.io.ome_zarr import read_multiscale
 from napari_sam.pipeline.config import SegmentConfig, SliceRange
 from napari_sam.pipeline.journal import Journal
+from napari_sam.pipeline.link_config import LinkConfig
 from napari_sam.pipeline.options import AutomaticOptions
 
 __all__ = ["is_unfinished", "unfinished_config"]
@@ -75,6 +76,7 @@ def _config_of(options: Mapping[str, Any]) -> SegmentConfig:
     for name in ("slices", "times"):
         values[name] = SliceRange(**options[name])
     values["automatic"] = AutomaticOptions(**options["automatic"])
+    values["link"] = None if options["link"] is None else LinkConfig(**options["link"])
     return SegmentConfig(**values, resume=True)
 
 

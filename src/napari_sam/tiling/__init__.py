@@ -1,6 +1,6 @@
 """Tiles of a slice, and the contrast that all tiles share. Knows neither files nor models."""
 
-from napari_sam.tiling.grid import Tile, tile_grid
+from napari_sam.tiling.grid import Tile, TileGrid, tile_grid
 from napari_sam.tiling.normalize import (
     DEFAULT_PERCENTILES,
     Contrast,
@@ -14,6 +14,7 @@ __all__ = [
     "DEFAULT_PERCENTILES",
     "Contrast",
     "Tile",
+    "TileGrid",
     "check_intensity_dtype",
     "check_percentiles",
     "percentile_contrast",
