@@ -254,12 +254,13 @@ class Engine(QObject):  # type: ignore[misc]  # qtpy has no types
         self.progressed.emit(Progress(f"Loading the model {model} …"))
 
         def load() -> Generator[None, None, InteractivePredictor]:
+            from napari_sam.io.embedding_budget import stored_budget
             from napari_sam.io.embedding_cache import EmbeddingCache
             from napari_sam.pipeline.interactive import InteractivePredictor
 
             yield
             sam = load_shared_model(model, device)
-            return InteractivePredictor(sam, EmbeddingCache())
+            return InteractivePredictor(sam, EmbeddingCache(budget_bytes=stored_budget()))
 
         def loaded(predictor: InteractivePredictor) -> None:
             self._predictor, self.sam = predictor, predictor.sam

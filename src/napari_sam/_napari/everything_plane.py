@@ -229,10 +229,11 @@ def _predictor_of(sam: Sam, known: tuple[InteractivePredictor, ...]) -> Interact
     for predictor in known:
         if predictor.sam is sam:
             return predictor
+    from napari_sam.io.embedding_budget import stored_budget
     from napari_sam.io.embedding_cache import EmbeddingCache
     from napari_sam.pipeline.interactive import InteractivePredictor
 
-    return InteractivePredictor(sam, EmbeddingCache())
+    return InteractivePredictor(sam, EmbeddingCache(budget_bytes=stored_budget()))
 
 
 def told(

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.errors import InputError, NapariSamError
+from napari_sam.pipeline.volume_contrast import elements_touched
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -58,16 +59,7 @@ class LayerArray:
         int
             Of chunked arrays, all elements of the chunks that the block lies in.
         """
-        touched = 1
-        chunks = _chunk_lengths(self.array)
-        for axis, part in enumerate(index):
-            start, stop = (
-                (part, part + 1) if isinstance(part, int) else part.indices(self.shape[axis])[:2]
-            )
-            chunk = chunks[axis] if chunks else 1
-            first, last = start // chunk, -(-stop // chunk)
-            touched *= min(last * chunk, self.shape[axis]) - first * chunk
-        return touched
+        return elements_touched(self.shape, _chunk_lengths(self.array), index)
 
 
 class ChannelStack:

@@ -1,4 +1,4 @@
-"""The command line: ``napari-sam segment | link | models | train | evaluate | demo``.
+"""The command line: ``napari-sam segment | link | embed | models | train | evaluate | demo``.
 
 Importing this package loads click and nothing else: a subcommand's module, and torch with it, is
 imported when the subcommand runs, so that ``--help`` answers at once.
@@ -36,6 +36,9 @@ _SUBCOMMANDS = {
     ),
     "link": _Subcommand(
         "napari_sam.cli.link", "link", "Link the labels of slices into 3D objects or tracks."
+    ),
+    "embed": _Subcommand(
+        "napari_sam.cli.embed", "embed", "Prepare the slices of a stack for clicks in napari."
     ),
     "models": _Subcommand(
         "napari_sam.cli.models", "models", "List, download, import and remove models."
