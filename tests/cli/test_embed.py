@@ -158,3 +158,25 @@ def test_help_is_complete_and_cheap():
     for option in ("model", "device", "axes", "channel", "slices", "times", "cache-size"):
         assert f"--{option}" in result.stdout
     assert "--contrast-limits" in result.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that can be handled")
+def test_sigterm_stops_it_and_the_same_command_goes_on(tmp_path, capsys):
+    path = tmp_path / "long.tif"
+    stack = np.random.default_rng(0).integers(0, 4000, (24, 200, 200), dtype=np.uint16)
+    tifffile.imwrite(path, stack, photometric="minisblack")
+    words = ["embed", str(path), "--axes", "ZYX"]
+    command = [sys.executable, "-m", "napari_sam", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if line.startswith("Plane 1 "):
+                process.terminate()
+                break
+        rest = process.stderr.read()
+        assert process.wait() == 130
+    stopped = next(line for line in rest.splitlines() if line.startswith("Stopped. "))
+    n_stored = len(files())
+    assert 2 <= int(stopped.split()[1]) <= n_stored < 24
+    assert napari_sam(*words) == 0
+    line = f"{24 - n_stored} planes embedded, {n_stored} in the cache already"
+    assert capsys.readouterr().out.startswith(line)
