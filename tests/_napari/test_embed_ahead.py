@@ -15,10 +15,12 @@ import zarr
 from napari.layers import Image
 from napari_builtins.io import napari_get_reader
 
+from napari_sam._napari.everything_plane import _predictor_of
 from napari_sam._napari.layers import ChannelChoice, LayerPlane
 from napari_sam._napari.model_view import ContrastChoice, measure_contrast
 from napari_sam._napari.reader import read_ome_zarr
 from napari_sam.core.plane import Plane
+from napari_sam.io.embedding_budget import store_budget
 from napari_sam.io.embedding_cache import EmbeddingCache
 from napari_sam.model.sam import Sam
 from napari_sam.pipeline import SliceRange
@@ -258,3 +260,8 @@ def test_one_bright_pixel_in_a_dark_stack(sam: Sam, tmp_path: Path) -> None:
     found = embed(sam, path, axes="ZYX")
     assert found.count("computed") == 2  # all dark planes are one and the same
     assert origins(sam, opened(path)) == ["disk"] * 40
+
+
+def test_segment_everything_keeps_to_the_stored_size_of_the_cache() -> None:
+    store_budget(10**5)
+    assert _predictor_of(tiny_sam("compact"), ())._store._cache.budget_bytes == 10**5
