@@ -44,6 +44,23 @@ def volume_of(shape, dtype=np.uint16):
     return ArrayVolume(Path("noise"), [values], "CZYX"[-len(shape) :])
 
 
+class Chunked:
+    """An array that decodes chunks, whatever part of them is asked for."""
+
+    def __init__(self, values, side):
+        self._values = values
+        self.shape, self.dtype = values.shape, values.dtype
+        self.chunks = (*(1 for _ in values.shape[:-2]), side, side)
+
+    def __getitem__(self, index):
+        return self._values[index].copy()
+
+
+def chunked_volume(shape, side, dtype=np.uint16):
+    values = np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
+    return ArrayVolume(Path("noise"), [Chunked(values, side)], "CZYX"[-len(shape) :])
+
+
 def bytes_on_disk(folder):
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
@@ -62,15 +79,37 @@ def test_memory_and_disk_are_as_estimated(tmp_path, shape, dtype, changes, side)
     volume, segmenter = volume_of(shape, dtype), squares(20, side)
     config = dataclasses.replace(CONFIG, **changes)
     cost = estimate_cost(volume, config, segmenter)
-    list(segment_volume(volume, tmp_path / "warm.zarr", config, segmenter))  # imports, caches
-    tracemalloc.start()
-    try:
-        list(segment_volume(volume, tmp_path / "a.zarr", config, segmenter))
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    peak = peak_of_run(volume, tmp_path, config, segmenter)
     assert 0.8 * peak < cost.memory_bytes < 3 * peak
     assert bytes_on_disk(tmp_path / "a.zarr") < cost.disk_bytes
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunk", "changes"),
+    [
+        ((2, 400, 3000), 100, {}),
+        ((1, 1000, 3000), 1500, {}),
+        ((2, 1, 300, 4000), 64, {"channels": (0, 1)}),
+        ((4, 900, 900), 300, {"contrast_limits": None}),
+    ],
+    ids=["wide", "large chunks", "channels", "measured contrast"],
+)
+def test_memory_of_chunks_is_as_estimated(tmp_path, shape, chunk, changes):
+    volume, segmenter = chunked_volume(shape, chunk), squares(50, 10)
+    config = dataclasses.replace(CONFIG, **changes)
+    cost = estimate_cost(volume, config, segmenter)
+    peak = peak_of_run(volume, tmp_path, config, segmenter)
+    assert 0.8 * peak < cost.memory_bytes < 3 * peak
+
+
+def peak_of_run(volume, folder, config, segmenter):
+    list(segment_volume(volume, folder / "warm.zarr", config, segmenter))  # imports, caches
+    tracemalloc.start()
+    try:
+        list(segment_volume(volume, folder / "a.zarr", config, segmenter))
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def test_disk_follows_the_timed_tile_where_objects_are_tiny(tmp_path):
@@ -135,8 +174,7 @@ def test_a_quick_tile_is_timed_again_as_the_first_call_sets_up(clock):
     assert (cost.seconds_per_tile, cost.seconds) == (0.5, 9 * 0.5)
 
 
-def test_reading_a_slice_counts_once_for_each_slice(clock):
-    volume = volume_of((4, 300, 300))
+def slow_to_read(volume, clock):
     read = volume.read
 
     def slowly(region, level=0):
@@ -144,8 +182,19 @@ def test_reading_a_slice_counts_once_for_each_slice(clock):
         return read(region, level)
 
     volume.read = slowly
+    return volume
+
+
+def test_decoding_a_slice_counts_once_for_each_slice(clock):
+    volume = slow_to_read(chunked_volume((4, 300, 300), 300), clock)
     cost = estimate_cost(volume, CONFIG, Clocked(clock, [30.0]))
     assert cost.seconds == 4 * (10 + 9 * 30.0)
+
+
+def test_windows_that_are_read_by_themselves_count_by_their_pixels(clock):
+    volume = slow_to_read(volume_of((4, 300, 300)), clock)
+    cost = estimate_cost(volume, CONFIG, Clocked(clock, [30.0]))
+    assert cost.seconds == pytest.approx(4 * (10 * (380 / 140) ** 2 + 9 * 30.0))
 
 
 def test_the_timed_tile_lies_in_the_middle_and_is_not_even(clock):

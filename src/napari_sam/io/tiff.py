@@ -1,4 +1,4 @@
-"""TIFF, OME-TIFF, ImageJ stacks and BigTIFF through tifffile's Zarr store, never loaded whole."""
+"""TIFF, OME-TIFF, ImageJ stacks and BigTIFF as arrays that read lazily, never loaded whole."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import zarr
 
 from napari_sam.core.errors import InputError
 from napari_sam.io.location import Location
+from napari_sam.io.raw_tiff import raw_pages
 from napari_sam.io.volume import ArrayVolume, LazyArray, Volume, resolve_axes, unreadable
 
-__all__ = ["checked_series", "open_tiff", "pixel_sizes", "stated_axes"]
+__all__ = ["checked_series", "level_array", "open_tiff", "pixel_sizes", "stated_axes"]
 
 PALETTE = 3
 RGB = 2
@@ -81,7 +82,12 @@ def open_tiff(
     try:
         if stream is not None:
             _check_single(path, file, series)
-        return _volume(path, file, series, axes, identity=identity, close=close)
+        letters = resolve_axes(series.shape, axes, stated_axes(path, series))
+        arrays = [level_array(series, n, stream is None) for n in range(len(series.levels))]
+        scale, units = pixel_sizes(file, series.keyframe)
+        return ArrayVolume(
+            path, arrays, letters, scale=scale, units=units, identity=identity, close=close
+        )
     except Exception as error:  # tifffile raises anything on damaged files
         close()
         raise unreadable(path, error) from error
@@ -120,6 +126,30 @@ def checked_series(path: Location, stream: BinaryIO | None = None) -> tuple[Any,
             file.close()
         raise unreadable(path, error) from error
     return file, series
+
+
+def level_array(series: Any, level: int = 0, is_local: bool = True) -> LazyArray:
+    """Make one resolution level of a series an array that reads what is indexed.
+
+    Parameters
+    ----------
+    series : tifffile.TiffPageSeries
+        Its file stays open.
+    level : int
+        0 for the full resolution.
+    is_local : bool
+        Whether the file lies on this machine.
+
+    Returns
+    -------
+    LazyArray
+        With `chunks`: strips or tiles where they are decoded as a whole, through tifffile's Zarr
+        store; single pixels where they lie in the file as they are.
+    """
+    raw = raw_pages(series.levels[level], is_local=is_local)
+    if raw is not None:
+        return raw
+    return cast(LazyArray, zarr.open_array(series.aszarr(level=level), mode="r"))
 
 
 def stated_axes(path: Location, series: Any) -> str:
@@ -177,16 +207,6 @@ def pixel_sizes(file: Any, page: Any) -> tuple[dict[str, float], dict[str, str]]
     if file.is_imagej:
         return _imagej_pixel_sizes(file.imagej_metadata or {}, page)
     return {}, {}
-
-
-def _volume(path: Location, file: Any, series: Any, axes: str | None, **options: Any) -> Volume:
-    letters = resolve_axes(series.shape, axes, stated_axes(path, series))
-    arrays = [
-        cast(LazyArray, zarr.open_array(series.aszarr(level=level), mode="r"))
-        for level in range(len(series.levels))
-    ]
-    scale, units = pixel_sizes(file, series.keyframe)
-    return ArrayVolume(path, arrays, letters, scale=scale, units=units, **options)
 
 
 @contextmanager

@@ -6,17 +6,17 @@ import glob
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import tifffile
-import zarr
 from numpy.typing import NDArray
 
 from napari_sam.core.axes import guess_axes, normalize_axes
 from napari_sam.core.errors import InputError
-from napari_sam.io.tiff import checked_series, pixel_sizes, stated_axes
-from napari_sam.io.volume import TIFF_SIGNATURES, ArrayVolume, LazyArray, Volume, unreadable
+from napari_sam.io.chunks import ChunkLengths, chunk_lengths
+from napari_sam.io.tiff import checked_series, level_array, pixel_sizes, stated_axes
+from napari_sam.io.volume import TIFF_SIGNATURES, ArrayVolume, Volume, unreadable
 
 __all__ = ["find_tiff_files", "is_pattern", "natural_key", "open_tiff_series"]
 
@@ -43,10 +43,18 @@ class _FileStack:
     files: tuple[Path, ...]
     file_shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    file_chunks: ChunkLengths | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         return len(self.files), *self.file_shape
+
+    @property
+    def chunks(self) -> ChunkLengths | None:
+        """Blocks that are decoded as a whole, one file after the other."""
+        if self.file_chunks is None:
+            return None
+        return (1,) * len(self.files), *self.file_chunks
 
     def __getitem__(self, index: tuple[slice, ...], /) -> NDArray[Any]:
         spans = (span.indices(n) for span, n in zip(index, self.shape, strict=True))
@@ -57,7 +65,7 @@ class _FileStack:
 
     def _read(self, path: Path, index: tuple[slice, ...]) -> NDArray[Any]:
         with tifffile.TiffFile(path) as file:
-            array = cast(LazyArray, zarr.open_array(file.series[0].aszarr(level=0), mode="r"))
+            array = level_array(file.series[0])
             if tuple(array.shape) != self.file_shape:
                 raise ValueError(f"{path} has changed since the series was opened")
             return np.asarray(array[index])
@@ -155,7 +163,7 @@ def open_tiff_series(path: Path, axes: str | None = None) -> Volume:
     first = _read_header(files[0])
     for file in files[1:]:
         _check_alike(files[0], first, file, _read_header(file), axes)
-    stack = _FileStack(files, first.shape, first.dtype)
+    stack = _FileStack(files, first.shape, first.dtype, _read_chunks(files[0]))
     letters = _series_axes(path, stack, first.axes, axes)
     return ArrayVolume(path, [stack], letters, scale=first.scale, units=first.units, files=files)
 
@@ -178,6 +186,13 @@ def _read_header(path: Path) -> _Header:
         scale, units = pixel_sizes(file, series.keyframe)
         dtype = np.dtype(series.dtype).newbyteorder("=")
         return _Header(tuple(series.shape), dtype, stated_axes(path, series), scale, units)
+
+
+def _read_chunks(path: Path) -> ChunkLengths | None:
+    """Tell how a file is cut into strips or tiles; the others are taken to be like it."""
+    file, series = checked_series(path)
+    with file:
+        return chunk_lengths(level_array(series))
 
 
 def _check_is_tiff(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from napari_sam.core.axes import canonical_order, guess_axes, normalize_axes, transpose_to
 from napari_sam.core.errors import InputError, NapariSamError
 from napari_sam.core.region import Region
+from napari_sam.io.chunks import ChunkLengths, chunk_lengths
 from napari_sam.io.location import Location, as_location, looks_like_url
 
 __all__ = ["ArrayVolume", "LazyArray", "Volume", "open_volume"]
@@ -82,6 +84,15 @@ class Volume(Protocol):
         ...
 
     @property
+    def chunks(self) -> ChunkLengths | None:
+        """Lengths of the blocks that are decoded as a whole, along each axis of full resolution.
+
+        As dask lists them, and all ones where any window can be read by itself; None where
+        nothing is known.
+        """
+        ...
+
+    @property
     def is_ngff(self) -> bool:
         """Whether the image is an OME-Zarr, to which label images can refer."""
         ...
@@ -103,7 +114,8 @@ class ArrayVolume:
     path : Path or str
         Where the image lies, for messages; text when it is a URL.
     arrays : sequence of LazyArray
-        Resolution levels, the full one first, all with the axes of the file.
+        Resolution levels, the full one first, all with the axes of the file. Where they have
+        `chunks`, as those of Zarr and dask do, each is read as a whole.
     axes : str
         Normalised axes in the order of the file.
     scale : dict of str to float
@@ -158,6 +170,18 @@ class ArrayVolume:
                 rule="An image has at least one pixel along every axis",
                 cure="Check how the file was written; it holds no pixels",
             )
+
+    @cached_property
+    def chunks(self) -> ChunkLengths | None:
+        """Lengths of the blocks that are decoded as a whole, along each axis of full resolution.
+
+        As dask lists them, and all ones where any window can be read by itself; None where the
+        array does not say.
+        """
+        lengths = chunk_lengths(self._arrays[0])
+        if lengths is None:
+            return None
+        return tuple(lengths[self._file_axes.index(axis)] for axis in self.axes)
 
     def read(self, region: Region, level: int = 0) -> NDArray[Any]:
         """Read a block of one resolution level.

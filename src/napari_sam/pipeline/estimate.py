@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from napari_sam.core.steps import result_of, timed
 from napari_sam.io import Volume
 from napari_sam.io.label_layout import LabelLayout
+from napari_sam.pipeline.chunk_cache import REQUEST_BYTES
 from napari_sam.pipeline.config import SegmentConfig
 from napari_sam.pipeline.plan import choose_contrast, plan_tiles
 from napari_sam.pipeline.segmenters import (
@@ -22,7 +23,7 @@ from napari_sam.pipeline.segmenters import (
     load_segmenter,
     segmentation_steps,
 )
-from napari_sam.pipeline.source import Pixels, SliceSource
+from napari_sam.pipeline.source import SAMPLE_PIXELS, SAMPLE_TOTAL, Pixels, SliceSource
 from napari_sam.pipeline.tile_results import LOADED_TILES
 from napari_sam.tiling import Contrast, Tile, TileGrid
 
@@ -48,6 +49,12 @@ BLOCK_BYTES = 48
 """What painting needs for a pixel of a chunk of the output."""
 SORT_BYTES = 48
 """What stitching needs for a pixel of the largest tile, while it lists the tile's objects."""
+
+
+SAMPLE_BYTES = 20
+"""What the contrast needs for each intensity that it is measured on."""
+SHOWN_BYTES = 12
+"""What a pixel of a tile takes while it is made what the model sees, and of the tile read ahead."""
 
 
 @dataclass(frozen=True)
@@ -83,17 +90,19 @@ def estimate_cost(
 ) -> CostEstimate:
     """Estimate what `segment_volume` will need, by segmenting one tile.
 
-    **Time.** The contrast is measured, one slice is read and one tile of it segmented, each with
-    the clock running: the tile next to the middle of the middle chosen slice that is not even. One
-    that took less than 20 seconds is timed twice, and the second time counts. The sum is the
-    contrast once, each slice's reading, and the tile's time for every tile. Tiles without objects,
-    and those that the border cuts short, are quicker than this one, and crowded ones slower;
-    stitching and writing are not counted, which matters only beside a very fast segmenter.
+    **Time.** The contrast is measured, and one tile of a slice is read and segmented, each with the
+    clock running: the tile next to the middle of the middle chosen slice that is not even. One that
+    took less than 20 seconds is timed twice, and the second time counts. The sum is the contrast
+    once, each slice's reading, and the tile's time for every tile. Reading a slice takes as much
+    longer than what was read of it as it has more pixels. Tiles without objects, and those that the
+    border cuts short, are quicker than this one, and crowded ones slower; stitching and writing are
+    not counted, which matters only beside a very fast segmenter.
 
-    **Memory.** What the run holds at its peak: the slice's intensities (those of a tile where the
-    slice has more than 512 MiB), the labels of a dozen tiles with their halos, what sorting the
-    pixels of a tile or painting a chunk of the output takes, and a note of each object, as many in
-    each tile as in the timed one. The model, what it computes, and the libraries are not in it.
+    **Memory.** What the run holds at its peak: the sample that the contrast is measured on, or the
+    decoded chunks of the image that a row of tiles lies in (512 MiB at most), the labels of a dozen
+    tiles with their halos, what sorting the pixels of a tile or painting a chunk of the output
+    takes, and a note of each object, as many in each tile as in the timed one. The model, what it
+    computes, and the libraries are not in it.
 
     **Disk.** A quarter of a byte per pixel of the chosen slices for labels of all resolutions,
     compressed, or twice what the labels of the timed tile take compressed, whichever is more; and
@@ -144,26 +153,32 @@ def estimate_steps(
     tiles = plan_tiles(slices, config, segmenter)
     begun = time.monotonic()
     contrast = choose_contrast(slices, config, segmenter, volume.dtype)
-    measured = time.monotonic()
+    measured, n_read_before = time.monotonic(), slices.n_pixels_read
     pixels = _typical_pixels(slices, tiles, contrast)
-    read = time.monotonic()
+    seconds_read, n_read = time.monotonic() - measured, slices.n_pixels_read - n_read_before
     objects, seconds_per_tile = yield from timed(segmentation_steps(segmenter, pixels.rgb))
     if seconds_per_tile < QUICK_SECONDS:
         objects, seconds_per_tile = yield from timed(segmentation_steps(segmenter, pixels.rgb))
     n_slices = len(slices.positions)
-    per_slice = read - measured + len(tiles) * seconds_per_tile
+    share_read = n_read / slices.n_pixels_to_read(tile.read for tile in tiles)
+    # nothing was read where the contrast has read it all before
+    reading = seconds_read / share_read if n_read else seconds_read
+    per_slice = reading + len(tiles) * seconds_per_tile
     return CostEstimate(
         n_tiles=n_slices * len(tiles),
         n_slices=n_slices,
         seconds_per_tile=seconds_per_tile,
         seconds=measured - begun + n_slices * per_slice,
-        memory_bytes=_memory_bytes(slices, tiles, len(objects.scores)),
+        memory_bytes=max(
+            _contrast_bytes(slices) if config.contrast_limits is None else 0,
+            _memory_bytes(slices, tiles, len(objects.scores)),
+        ),
         disk_bytes=_disk_bytes(slices, objects.labels),
     )
 
 
 def _typical_pixels(slices: SliceSource, tiles: TileGrid, contrast: Contrast) -> Pixels:
-    """Read the middle slice, and choose a tile near its middle that may hold objects."""
+    """Read tiles near the middle of the middle slice until one may hold objects."""
     position = slices.positions[len(slices.positions) // 2]
     middle = [length / 2 for length in slices.shape_yx]
 
@@ -179,16 +194,23 @@ def _typical_pixels(slices: SliceSource, tiles: TileGrid, contrast: Contrast) ->
     return next((pixels for pixels in tried if not pixels.is_even), first)
 
 
+def _contrast_bytes(slices: SliceSource) -> int:
+    """Peak of what measuring the contrast holds: one slice, or blocks of it, and the sample."""
+    n_yx = math.prod(slices.shape_yx)
+    n_sampled = min(n_yx * math.prod(slices.label_shape[:-2]), SAMPLE_TOTAL) * slices.n_maps
+    return min(n_yx, 4 * SAMPLE_PIXELS) * slices.pixel_bytes + SAMPLE_BYTES * n_sampled
+
+
 def _memory_bytes(slices: SliceSource, tiles: TileGrid, objects_per_tile: int) -> int:
-    """Peak of what `segment_volume` holds: while it reads a slice, or while it stitches one."""
+    """Peak of what `segment_volume` holds: while it reads a tile, or while it stitches a slice."""
     largest = max(math.prod(tile.read.shape) for tile in tiles)
     chunk = math.prod(min(_layout(slices).chunk, n) for n in slices.shape_yx)
-    raw = slices.cached_bytes or largest * slices.pixel_bytes
+    kept = slices.cached_bytes(tile.read for tile in tiles)
     loaded = min(len(tiles), LOADED_TILES) * LABEL_BYTES * largest
     objects = OBJECT_BYTES * objects_per_tile * len(tiles)
-    reading = 2 * raw  # channels apart and together
-    stitching = raw + loaded + objects + max(SORT_BYTES * largest, BLOCK_BYTES * chunk)
-    return max(reading, stitching)
+    reading = min(kept, REQUEST_BYTES) + (2 * slices.pixel_bytes + SHOWN_BYTES) * largest
+    stitching = loaded + objects + max(SORT_BYTES * largest, BLOCK_BYTES * chunk)
+    return kept + max(reading, stitching)
 
 
 def _disk_bytes(slices: SliceSource, labels: NDArray[np.int32]) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import accumulate, groupby, product
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from napari_sam.core.errors import ConfigError, InputError
 from napari_sam.core.region import Region
 from napari_sam.io import Volume
+from napari_sam.pipeline.chunk_cache import ChunkCache
 from napari_sam.pipeline.config import SegmentConfig, chosen_channels
 from napari_sam.tiling import (
     DEFAULT_PERCENTILES,
@@ -32,7 +34,9 @@ SAMPLE_TOTAL = 2**22
 """About the most pixels that percentiles are taken over."""
 BLOCK = 512
 SLICE_CACHE_BYTES = 2**29
-"""Slices up to this size are read once as a whole, so that each chunk is decoded once."""
+"""Decoded chunks of a slice that are kept at once, at most."""
+SCAN_SIDE = 2048
+"""Rows and columns that are looked at together where every pixel counts."""
 COLOR_SAMPLES = 3
 
 
@@ -89,7 +93,9 @@ class SliceSource:
             )
         self.stack_axes = "".join(axis for axis in volume.axes if axis in "TZ")
         self.positions = self._positions(config)
-        self._cached: tuple[tuple[int, ...], NDArray[Any]] | None = None
+        self._channel_groups = self._grouped_channels()
+        self._cache = self._make_cache()
+        self._n_pixels_read = 0
 
     @property
     def n_maps(self) -> int:
@@ -102,11 +108,42 @@ class SliceSource:
         count = max(len(self._channels), self._lengths.get("S", 1))
         return count * self._volume.dtype.itemsize
 
+    def cached_bytes(self, windows: Iterable[Region]) -> int:
+        """Tell what is kept of the image while the windows of a slice are read.
+
+        Parameters
+        ----------
+        windows : iterable of Region
+            In row-major order.
+
+        Returns
+        -------
+        int
+            Size of the decoded chunks that a row of windows lies in; 0 where windows are read by
+            themselves.
+        """
+        return 0 if self._cache is None else self._cache.band_bytes(windows)
+
     @property
-    def cached_bytes(self) -> int:
-        """Size of a slice, which is kept while its tiles are read; 0 where it is too large."""
-        size = math.prod(self.shape_yx) * self.pixel_bytes
-        return size if size <= SLICE_CACHE_BYTES else 0
+    def n_pixels_read(self) -> int:
+        """Pixels that were read of slices so far, with those that are only decoded along."""
+        return self._n_pixels_read if self._cache is None else self._cache.n_pixels_read
+
+    def n_pixels_to_read(self, windows: Iterable[Region]) -> int:
+        """Tell how many pixels are read of a slice, as `n_pixels_read` counts them.
+
+        Parameters
+        ----------
+        windows : iterable of Region
+            All windows of the slice, in row-major order.
+
+        Returns
+        -------
+        int
+        """
+        if self._cache is None:
+            return sum(math.prod(window.shape) for window in windows)
+        return math.prod(self.shape_yx)
 
     @property
     def label_axes(self) -> str:
@@ -221,7 +258,10 @@ class SliceSource:
         for number in chosen:
             position = tuple(int(i) for i in np.unravel_index(number, lengths)) if lengths else ()
             for window in _sample_windows(shape_yx):
-                rows = _as_rows(self._read(position, window, level))
+                if level or window.shape == shape_yx:
+                    rows = _as_rows(self._read(position, window, level))
+                else:  # blocks may lie in one chunk
+                    rows = _as_rows(self._read_cached(position, window))
                 # an odd step does not fall on the same columns again and again
                 yield rows[:: (len(rows) * len(chosen) // SAMPLE_TOTAL) | 1].copy()
 
@@ -243,8 +283,9 @@ class SliceSource:
         low: list[float] = []
         high: list[float] = []
         lengths = [range(self._lengths[axis]) for axis in self.stack_axes]
-        for position in product(*lengths):
-            pixels = self._per_map(_as_rows(self._read(position, Region.whole(self.shape_yx), 0)))
+        windows = list(_blocks(self.shape_yx, SCAN_SIDE))
+        for position, window in product(product(*lengths), windows):
+            pixels = self._per_map(_as_rows(self._read_cached(position, window)))
             values = pixels.reshape(-1, pixels.shape[-1]) if pixels.ndim > 1 else pixels[:, None]
             finite = [column[np.isfinite(column)] for column in values.T]
             if not low:
@@ -267,33 +308,64 @@ class SliceSource:
         """Shape (N, C) samples so that their last axis is what has a map of its own."""
         return sample.ravel() if self.is_color or sample.shape[-1] == 1 else sample[np.newaxis]
 
+    def _make_cache(self) -> ChunkCache | None:
+        """Keep chunks that are decoded as a whole; nothing where any window is read by itself."""
+        chunks = self._volume.chunks
+        if chunks is not None:
+            axes = self._volume.axes
+            lengths_yx = chunks[axes.index("Y")], chunks[axes.index("X")]
+            if max(*lengths_yx[0], *lengths_yx[1]) == 1:
+                return None
+        elif math.prod(self.shape_yx) * self.pixel_bytes <= SLICE_CACHE_BYTES:
+            lengths_yx = self.shape_yx[:1], self.shape_yx[1:]  # each window may decode all of it
+        else:
+            return None
+        return ChunkCache(
+            lambda position, window: self._read(position, window, 0),
+            lengths_yx,
+            self.pixel_bytes,
+            SLICE_CACHE_BYTES,
+        )
+
     def _read_cached(self, position: tuple[int, ...], window: Region) -> NDArray[Any]:
-        if not self.cached_bytes:
-            return self._read(position, window, 0)
-        if self._cached is None or self._cached[0] != position:
-            self._cached = None  # release the old slice before the new one is read
-            self._cached = position, self._read(position, Region.whole(self.shape_yx), 0)
-        return self._cached[1][window.slices]
+        if self._cache is not None:
+            return self._cache.get(position, window)
+        self._n_pixels_read += math.prod(window.shape)
+        return self._read(position, window, 0)
+
+    def _grouped_channels(self) -> tuple[tuple[int, ...], ...]:
+        """Put channels together that lie in the same chunks, so that these are decoded once."""
+        chunks = self._volume.chunks
+        if chunks is None or "C" not in self._volume.axes:
+            return tuple((channel,) for channel in self._channels)
+        stops = list(accumulate(chunks[self._volume.axes.index("C")]))
+        groups = groupby(sorted(self._channels), key=lambda channel: bisect_right(stops, channel))
+        return tuple(tuple(group) for _, group in groups)
 
     def _read(self, position: tuple[int, ...], window: Region, level: int) -> NDArray[Any]:
         """Read (h, w, C): the chosen channels, or the colour samples without transparency."""
-        planes = [
-            self._read_channel(position, channel, window, level) for channel in self._channels
-        ]
-        return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=-1)
+        if len(self._channels) == 1:
+            pixels: NDArray[Any] = self._read_channels(position, self._channels, window, level)[0]
+            return pixels
+        planes: dict[int, NDArray[Any]] = {}
+        for group in self._channel_groups:
+            block = self._read_channels(position, group, window, level)
+            planes.update((channel, block[channel - group[0]]) for channel in group)
+        return np.concatenate([planes[channel] for channel in self._channels], axis=-1)
 
-    def _read_channel(
-        self, position: tuple[int, ...], channel: int, window: Region, level: int
+    def _read_channels(
+        self, position: tuple[int, ...], channels: tuple[int, ...], window: Region, level: int
     ) -> NDArray[Any]:
+        """Read all channels from the first to the last one, (C, h, w, S)."""
         spans = {axis: (i, i + 1) for axis, i in zip(self.stack_axes, position, strict=True)}
-        spans["C"] = channel, channel + 1
+        spans["C"] = channels[0], channels[-1] + 1
         spans["Y"], spans["X"] = zip(window.start, window.stop, strict=True)
         spans["S"] = 0, min(self._lengths.get("S", 1), COLOR_SAMPLES)
         region = Region(
             tuple(spans[axis][0] for axis in self._volume.axes),
             tuple(spans[axis][1] for axis in self._volume.axes),
         )
-        return self._volume.read(region, level).reshape(*window.shape, spans["S"][1])
+        return self._volume.read(region, level).reshape(-1, *window.shape, spans["S"][1])
 
 
 def _as_rows(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -303,6 +375,13 @@ def _as_rows(pixels: NDArray[Any]) -> NDArray[Any]:
 def _is_constant(sample: NDArray[Any]) -> bool:
     finite = sample[np.isfinite(sample).all(axis=-1)]
     return finite.size == 0 or bool((finite == finite[0]).all())
+
+
+def _blocks(shape_yx: tuple[int, int], side: int) -> Iterator[Region]:
+    """Yield the squares that cover a slice, row by row."""
+    for start in product(*(range(0, length, side) for length in shape_yx)):
+        stop = (min(first + side, n) for first, n in zip(start, shape_yx, strict=True))
+        yield Region(start, tuple(stop))
 
 
 def _sample_windows(shape_yx: tuple[int, int]) -> Iterator[Region]:

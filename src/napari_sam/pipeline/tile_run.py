@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -14,13 +15,14 @@ import numpy as np
 from napari_sam.core.errors import DeviceError, InputError, OutputError
 from napari_sam.core.steps import timed
 from napari_sam.pipeline.events import Event, TileDone, Warned, Working
+from napari_sam.pipeline.read_ahead import ReadAhead
 from napari_sam.pipeline.segmenters import (
     TileObjects,
     TileSegmenter,
     TileStep,
     segmentation_steps,
 )
-from napari_sam.pipeline.source import SliceSource
+from napari_sam.pipeline.source import Pixels, SliceSource
 from napari_sam.pipeline.tile_results import TileResults, tile_folder
 from napari_sam.tiling import Contrast, TileGrid
 
@@ -127,6 +129,12 @@ class TileRun:
     n_segmented: int = 0
     failed: list[str] = field(default_factory=list)
     n_failed_in_a_row: int = 0
+    reads: ReadAhead[Pixels] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.reads = ReadAhead(
+            lambda position, window: self.source.read_tile(position, window, self.contrast)
+        )
 
     def __enter__(self) -> TileRun:
         return self
@@ -139,6 +147,7 @@ class TileRun:
     ) -> None:
         if self.processes is not None:
             self.processes.close()
+        self.reads.__exit__(kind, error, trace)
 
     def begin(self, target: Path, done: Container[tuple[int, ...]]) -> None:
         """Set the processes to work on the slices that are not done.
@@ -262,9 +271,13 @@ def _here(
     missing: list[int],
     results: TileResults,
 ) -> Generator[Event | SavedTile, None, None]:
-    """Segment tiles one after the other."""
-    for index in missing:
+    """Segment tiles one after the other, and meanwhile read the next, also of the next slice."""
+    in_slice = ((position, run.tiles[index].read) for index in missing[1:])
+    beyond = [(other, run.tiles[0].read) for other in run.source.positions[number + 1 : number + 2]]
+    for index, following in zip(missing, chain(in_slice, beyond, [None]), strict=False):
         for left in reversed(range(ATTEMPTS)):
+            if following is not None:
+                run.reads.expect(*following)
             try:
                 with closing(timed(tile_steps(run, position, index))) as steps:
                     while True:
@@ -315,7 +328,7 @@ def tile_steps(
         What was found, and how many pixels that the tile owns were not finite.
     """
     tile = run.tiles[number]
-    pixels = run.source.read_tile(position, tile.read, run.contrast)
+    pixels = run.reads.get(position, tile.read)
     invalid = pixels.invalid
     n_invalid = 0 if invalid is None else int(np.count_nonzero(invalid[tile.crop.slices]))
     if pixels.is_even:  # an even tile holds no object
