@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 from xml.etree import ElementTree
@@ -31,6 +31,7 @@ UNIT_NAMES = {
     "microns": "micrometer",
     "\\u00B5m": "micrometer",
     "nm": "nanometer",
+    "pm": "picometer",
     "mm": "millimeter",
     "cm": "centimeter",
     "m": "meter",
@@ -38,8 +39,11 @@ UNIT_NAMES = {
     "s": "second",
     "sec": "second",
     "ms": "millisecond",
+    "µs": "microsecond",
+    "ns": "nanosecond",
     "min": "minute",
     "h": "hour",
+    "d": "day",
 }
 
 
@@ -187,7 +191,7 @@ def stated_axes(path: Location, series: Any) -> str:
 
 
 def pixel_sizes(file: Any, page: Any) -> tuple[dict[str, float], dict[str, str]]:
-    """Read pixel sizes and their units from OME or ImageJ metadata.
+    """Read pixel sizes and their units from OME or ImageJ metadata, or from tifffile's own.
 
     Parameters
     ----------
@@ -206,6 +210,8 @@ def pixel_sizes(file: Any, page: Any) -> tuple[dict[str, float], dict[str, str]]
         return _ome_pixel_sizes(file.ome_metadata)
     if file.is_imagej:
         return _imagej_pixel_sizes(file.imagej_metadata or {}, page)
+    if file.is_shaped:
+        return _stated_pixel_sizes((file.shaped_metadata or ({},))[0])
     return {}, {}
 
 
@@ -268,10 +274,13 @@ def _check_complete(path: Location, file: Any, series: Any, complaints: list[str
 
 def _ome_pixel_sizes(xml: str) -> tuple[dict[str, float], dict[str, str]]:
     pixels = ElementTree.fromstring(xml).find(".//{*}Pixels")
+    return ({}, {}) if pixels is None else _stated_pixel_sizes(pixels.attrib)
+
+
+def _stated_pixel_sizes(pixels: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, str]]:
+    """Read what OME calls them."""
     scale: dict[str, float] = {}
     units: dict[str, str] = {}
-    if pixels is None:
-        return scale, units
     for axis, name in {
         "X": "PhysicalSizeX",
         "Y": "PhysicalSizeY",

@@ -6,6 +6,8 @@ nothing looks linked that was not. The ids of a slice follow those of the slice 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -37,6 +39,7 @@ from napari_sam.pipeline.plan import (
     file_signature,
     plan_tiles,
 )
+from napari_sam.pipeline.process_pool import ProcessPool
 from napari_sam.pipeline.segment_target import SegmentTarget
 from napari_sam.pipeline.segmenters import (
     TileSegmenter,
@@ -46,11 +49,15 @@ from napari_sam.pipeline.source import SliceSource
 from napari_sam.pipeline.stitch_jobs import StitchingTools
 from napari_sam.pipeline.stitching import SliceStitcher, jobs_here
 from napari_sam.pipeline.target_lock import locked
-from napari_sam.pipeline.tile_processes import TileProcesses
+from napari_sam.pipeline.tile_queue import Pool, TileQueue
 from napari_sam.pipeline.tile_run import TileRun, segment_tiles
+from napari_sam.pipeline.worker import WorkOrder, leave_token
 from napari_sam.tiling import TileGrid
 
 __all__ = ["segment_volume"]
+
+DASK_JOB_SIZE = 64
+"""Tiles or blocks that a worker of a cluster stitches at once: a second or so of work."""
 
 
 def segment_volume(
@@ -120,10 +127,10 @@ def segment_volume(
         is_file = isinstance(source, (str, Path))
         signature = file_signature(volume) if is_file else content_signature(volume)
         run = TileRun(slices, segmenter, tiles, contrast)
-        if config.workers > 1:
-            run.processes = _processes(source, config, given, run)
         with output.tidied(), locked(path), run:
             job = _Job(run, volume, output, config, _plan(run, signature, config))
+            if config.workers > 1 or config.dask is not None:
+                run.processes = TileQueue(_pool(source, given, job))
             n_objects = yield from _segment_slices(job)
     if n_objects == 0:
         yield Warned(
@@ -149,13 +156,23 @@ class _Job:
         return Journal(self.output.path)
 
     @property
+    def path(self) -> Path:
+        """Directory of the output, as other processes find it too."""
+        return self.output.path.absolute()
+
+    @property
+    def token(self) -> str:
+        """Names the run; the same for one that is resumed."""
+        return hashlib.sha256(json.dumps(self.plan, sort_keys=True).encode()).hexdigest()
+
+    @property
     def folder(self) -> RunFolder:
         return RunFolder(self.output.path)
 
 
 def _segment_slices(job: _Job) -> Generator[Event, None, int]:
     """Segment what is not done yet; return the number of objects in all slices."""
-    run, path = job.run, job.output.path
+    run, path = job.run, job.path
     done: dict[tuple[int, ...], int] = {}
     with ExitStack() as until_first_tile:
         if job.config.resume:
@@ -165,8 +182,8 @@ def _segment_slices(job: _Job) -> Generator[Event, None, int]:
             until_first_tile.enter_context(job.output.replacing(job.journal))
             job.output.create(run.source, job.volume)
             job.journal.start(job.plan)
-        tools = StitchingTools(run.tiles, path)
-        stitcher = SliceStitcher(tools, job.config.min_size, jobs_here(tools))
+        leave_token(path, job.token)
+        stitcher = _stitcher(job)
         run.begin(path, done)
         for number, position in enumerate(run.source.positions):
             if position in done:
@@ -190,11 +207,19 @@ def _segment_slices(job: _Job) -> Generator[Event, None, int]:
     return n_objects
 
 
+def _stitcher(job: _Job) -> SliceStitcher:
+    """Stitch in this process, which has little else to do; or on a cluster, which may be large."""
+    tools = StitchingTools(job.run.tiles, job.path)
+    if job.config.dask is not None and isinstance(job.run.processes, TileQueue):
+        return SliceStitcher(tools, job.config.min_size, job.run.processes.run, DASK_JOB_SIZE)
+    return SliceStitcher(tools, job.config.min_size, jobs_here(tools))
+
+
 def _stitch(
     job: _Job, stitcher: SliceStitcher, number: int, position: tuple[int, ...], offset: int
 ) -> Generator[Event, None, int]:
     """Stitch a slice, note that it is done, and return the number of its objects."""
-    results = job.run.results(job.output.path, number)
+    results = job.run.results(job.path, number)
     notes = yield from stitcher.steps(results.folder, number, position, offset)
     job.folder.notes.save(number, notes)
     job.journal.record(position, len(notes))
@@ -209,19 +234,30 @@ def _resumed(run: TileRun, path: Path, n_done: int) -> Resumed:
     return Resumed(n_done, sum(run.results(path, number).count() for number in numbers))
 
 
-def _processes(
-    source: str | Path | Volume,
-    config: SegmentConfig,
-    segmenter: TileSegmenter | None,
-    run: TileRun,
-) -> TileProcesses:
+def _pool(source: str | Path | Volume, segmenter: TileSegmenter | None, job: _Job) -> Pool:
+    config = job.config
     if not isinstance(source, (str, Path)):
         raise ConfigError(
             f"{config.workers} workers were asked for with an open volume",
             rule="Each worker opens the image by itself, so it has to be a file or a URL",
             cure="Give the path of the image, or use one worker",
         )
-    return TileProcesses(source, config, segmenter, run)
+    place = as_location(source)
+    order = WorkOrder(
+        source=place.absolute() if isinstance(place, Path) else place,
+        target=job.path,
+        config=config,
+        segmenter=segmenter,
+        digest=job.run.segmenter.digest,
+        grid=job.run.tiles,
+        contrast=job.run.contrast,
+        token=job.token,
+    )
+    if config.dask is None:
+        return ProcessPool(order, config.workers)
+    from napari_sam.pipeline.dask_pool import DaskPool
+
+    return DaskPool(order)
 
 
 def _planned(slices: SliceSource, tiles: TileGrid) -> Planned:

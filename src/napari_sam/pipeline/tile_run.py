@@ -95,7 +95,7 @@ class TileOutcomes(Protocol):
         """Pixels that were not finite, by tile; None for one that was not on the disk before."""
         ...
 
-    def outcomes(self, number: int) -> Generator[SavedTile | FailedTile, None, None]:
+    def outcomes(self, number: int) -> Generator[SavedTile | FailedTile | Warned, None, None]:
         """Wait for the other tiles of a slice, in any order."""
         ...
 
@@ -298,8 +298,13 @@ def _elsewhere(
     """Let the processes segment tiles."""
     with closing(processes.outcomes(number)) as outcomes:
         for outcome in outcomes:
-            for left, error in zip(range(ATTEMPTS - 1, -1, -1), outcome.failures, strict=False):
+            if isinstance(outcome, Warned):
+                yield outcome
+                continue
+            left = len(outcome.failures) - isinstance(outcome, FailedTile)
+            for error in outcome.failures:
                 yield run.warn_of(position, outcome.index, error, left)
+                left -= 1
             if isinstance(outcome, SavedTile):
                 yield outcome
 
