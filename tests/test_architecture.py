@@ -81,7 +81,9 @@ def test_requirements_are_what_the_code_imports() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     required = {re.match(r"[\w-]+", line).group() for line in project["dependencies"]}
     imported = set().union(*map(imported_names, MODULES)) - sys.stdlib_module_names
-    imported -= {"napari_sam", "napari", "dask"}  # the extra `gui` has napari, which brings dask
+    extra = project["optional-dependencies"]["distributed"]
+    imported -= {re.match(r"[\w-]+", line).group() for line in extra}
+    imported -= {"napari_sam", "napari"}  # the extra `gui` has napari
     distributions = {"PIL": "pillow", "skimage": "scikit-image"}
     used = {distributions.get(name, name) for name in imported}
     assert used <= required
