@@ -17,8 +17,11 @@ from napari_sam.cli.segment import _duration, _View
 from napari_sam.pipeline import (
     PRESETS,
     AutomaticOptions,
+    Completing,
     FunctionSegmenter,
     Planned,
+    Resumed,
+    Stitching,
     TileDone,
     Working,
 )
@@ -184,10 +187,32 @@ def test_the_bar_moves_within_a_tile():
     view = _View(progress)
     view.show(Planned("ZYX", (2, 9, 9), 2, 3, (9, 9)))
     completed = []
+    view.show(Resumed(n_slices=1, n_tiles=1))
     for event in (Working(1, 1, 0, 4), Working(1, 1, 3, 4), TileDone(1, 1, 5, 0.1)):
         view.show(event)
         completed.append(progress.tasks[0].completed)
     assert completed == [4, 4.75, 5]
+
+
+def test_stitching_has_a_bar_of_its_own_while_it_lasts():
+    progress = Progress(disable=True)
+    view = _View(progress)
+    view.show(Planned("ZYX", (2, 9, 9), 2, 3, (9, 9)))
+    shown = []
+    for event in (
+        Stitching(0, 1, 2),
+        Stitching(0, 2, 2),
+        Completing("Linking slices", 1, 2),
+        Completing("Writing a.tif", 1, 2),
+    ):
+        view.show(event)
+        shown.append([(task.description, task.completed) for task in progress.tasks[1:]])
+    assert shown == [
+        [("Stitching slice 1", 1)],
+        [],
+        [("Linking slices", 1)],
+        [("Writing a.tif", 1)],
+    ]
 
 
 def test_chosen_slices_are_shown_one_by_one(tmp_path, with_oracle, capsys):

@@ -12,7 +12,7 @@ from napari_sam.cli.long_runs import EXIT_INTERRUPTED, progress_bar, terminated_
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from napari_sam.pipeline import AutomaticOptions, CostEstimate, Event, Planned, SegmentConfig
+    from napari_sam.pipeline import CostEstimate, Event, Planned, SegmentConfig
 
 __all__ = ["segment"]
 
@@ -94,9 +94,7 @@ __all__ = ["segment"]
 @click.option(
     "--ngff-version",
     type=click.Choice(["0.5", "0.4"]),
-    default="0.5",
-    show_default=True,
-    help="OME-Zarr version of the output.",
+    help="OME-Zarr version of the output [default: 0.5, or that of the image it goes into].",
 )
 @click.option(
     "--workers",
@@ -104,6 +102,37 @@ __all__ = ["segment"]
     default=1,
     show_default=True,
     help="Processes that segment tiles; each holds the model.",
+)
+@click.option(
+    "--dask",
+    metavar="ADDRESS",
+    help="Segment with the workers of a Dask scheduler: its address, its scheduler file, or "
+    "`local` for as many processes here as --workers says.",
+)
+@click.option(
+    "--dask-resource",
+    "dask_resources",
+    metavar="NAME=AMOUNT",
+    multiple=True,
+    help="What each tile takes of the resources that Dask workers offer, such as GPU=1.",
+)
+@click.option(
+    "--link", is_flag=True, help="Link the slices into 3D objects or tracks when all are done."
+)
+@click.option("--link-axis", type=click.Choice(["Z", "T"]), help="As --axis of `napari-sam link`.")
+@click.option("--link-min-iou", type=float, help="As --min-iou of `napari-sam link`.")
+@click.option("--link-max-gap", type=int, help="As --max-gap of `napari-sam link`.")
+@click.option("--link-max-shift", type=float, help="As --max-shift of `napari-sam link`.")
+@click.option("--link-min-extent", type=int, help="As --min-extent of `napari-sam link`.")
+@click.option(
+    "--table",
+    "tables",
+    metavar="FILE",
+    multiple=True,
+    help="Write a table of all objects: a name ending in .csv or .parquet; may be repeated.",
+)
+@click.option(
+    "--tiff", metavar="FILE", help="Write the labels as tiled BigTIFF too: .tif or .ome.tif."
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option("--resume", is_flag=True, help="Go on with an unfinished output.")
@@ -116,13 +145,15 @@ def segment(ctx: click.Context, /, source: str, target: str, **options: Any) -> 
 
     INPUT is a TIFF, OME-TIFF, ImageJ stack, OME-Zarr, Zarr array, PNG or JPEG, in 2D or with z, t,
     channels or RGB; or a series of TIFF files: their folder, or a pattern in quotes; or the URL of
-    a Zarr or of one file. OUTPUT opens in napari and any other OME-Zarr reader.
+    a Zarr or of one file. OUTPUT opens in napari and any other OME-Zarr reader. Where it is
+    INPUT/labels/NAME, the labels become a part of the OME-Zarr image INPUT.
     """
+    from napari_sam.cli.segment_config import segment_config
     from napari_sam.io.location import local_target
 
     is_dry_run = options.pop("dry_run")
     place = local_target(target)
-    config = _config(options)
+    config = segment_config(options)
     try:
         with terminated_as_interrupted():
             if is_dry_run:
@@ -135,29 +166,6 @@ def segment(ctx: click.Context, /, source: str, target: str, **options: Any) -> 
         else:
             _say_what_is_kept(place)
         ctx.exit(EXIT_INTERRUPTED)
-
-
-def _config(options: dict[str, Any]) -> SegmentConfig:
-    from napari_sam.pipeline import SegmentConfig, SliceRange, parse_slices
-
-    for name in ("slices", "times"):
-        text = options.pop(name)
-        options[name] = SliceRange() if text is None else parse_slices(text)
-    automatic = _automatic_options(options)
-    options["contrast_limits"] = options["contrast_limits"] or None
-    return SegmentConfig(automatic=automatic, **options)
-
-
-def _automatic_options(options: dict[str, Any]) -> AutomaticOptions:
-    """Take out the options of the mask generator: those of the preset, unless given."""
-    from dataclasses import fields, replace
-
-    from napari_sam.pipeline import AutomaticOptions, find_preset
-
-    preset = options.pop("preset")
-    given = {field.name: options.pop(field.name) for field in fields(AutomaticOptions)}
-    base = AutomaticOptions() if preset is None else find_preset(preset).options
-    return replace(base, **{name: value for name, value in given.items() if value is not None})
 
 
 def _run(source: str, target: Path, config: SegmentConfig) -> None:
@@ -226,6 +234,8 @@ class _View:
         self._task: TaskID | None = None
         self._n_slices = 0
         self._n_tiles = 1
+        self._n_done = 0
+        self._part: tuple[str, TaskID] | None = None
 
     def show(self, event: Event) -> None:
         """Show one event."""
@@ -238,12 +248,19 @@ class _View:
                 spans = ", ".join(f"{a:g} to {b:g}" for a, b in zip(low, high, strict=True))
                 self._print(f"Contrast: {spans}")
             case pipeline.Resumed(n_slices=n_slices, n_tiles=n_tiles):
+                self._n_done = n_slices * self._n_tiles + n_tiles
+                self._advance(self._n_done)
                 tiles = f" and {n_tiles} finished tiles of the next" if n_tiles else ""
                 self._print(f"Going on after {n_slices} finished slices{tiles}")
-            case pipeline.Working(slice_number=number, index=index, done=done, total=total):
-                self._advance(number * self._n_tiles + index + done / max(total, 1))
-            case pipeline.TileDone(slice_number=number, index=index):
-                self._advance(number * self._n_tiles + index + 1)
+            case pipeline.Working(done=done, total=total):
+                self._advance(self._n_done + done / max(total, 1))
+            case pipeline.TileDone():
+                self._n_done += 1
+                self._advance(self._n_done)
+            case pipeline.Stitching(slice_number=number, done=done, total=total):
+                self._show_part(f"Stitching slice {number + 1}", done, total)
+            case pipeline.Completing(what=what, done=done, total=total):
+                self._show_part(what, done, total)
             case pipeline.SliceDone(slice_number=number, position=position, n_objects=n_objects):
                 where = " ".join(map(str, position)) or "0"
                 self._print(
@@ -270,6 +287,20 @@ class _View:
     def _advance(self, completed: float) -> None:
         if self._task is not None:
             self._progress.update(self._task, completed=completed)
+
+    def _show_part(self, what: str, done: int, total: int) -> None:
+        """Show work on what is segmented as a second bar, while it lasts."""
+        if self._part is None or self._part[0] != what:
+            self._hide_part()
+            self._part = what, self._progress.add_task(what, total=total)
+        self._progress.update(self._part[1], completed=done, total=total)
+        if done >= total:
+            self._hide_part()
+
+    def _hide_part(self) -> None:
+        if self._part is not None:
+            self._progress.remove_task(self._part[1])
+            self._part = None
 
     def _print(self, text: str) -> None:
         self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
