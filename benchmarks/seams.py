@@ -1,6 +1,6 @@
 """Measure whether seams of tiles show: real images segmented in many tiles, and in one.
 
-    python benchmarks/seams.py DATA OUTPUT [--images 8] [--stacks 3] [--limit 8] [--tile 256] [--flip]
+    python benchmarks/seams.py DATA OUTPUT [--images 8] [--stacks 3] [--tile 256] [--flip]
 
 DATA holds an index.csv as `napari-sam evaluate` reads it. Of its single images those are taken that
 are no part of the training split and large enough to be cut, one of each group in turn; of each
