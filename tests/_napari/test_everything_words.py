@@ -6,6 +6,7 @@ import pytest
 
 from napari_sam._napari.everything_words import cost_text, counted, duration_text
 from napari_sam.pipeline.estimate import CostEstimate
+from napari_sam.pipeline.suggest import Suggestion
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,7 @@ def test_a_cost_names_tiles_time_memory_and_disk() -> None:
         seconds=240,
         memory_bytes=12_300_000_000,
         disk_bytes=3,
+        suggestion=Suggestion(384, 64, 40, None, 2),
     )
     assert cost_text(estimate) == (
         "120 tiles in 30 slices: about 4 min.\nMemory 12 GB besides the model.\nDisk up to 0.1 MB."

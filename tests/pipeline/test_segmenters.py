@@ -103,7 +103,7 @@ def test_cuda_that_is_absent_is_refused(monkeypatch):
 
 def test_a_function_is_a_segmenter(tile):
     segmenter = FunctionSegmenter(lambda pixels: (pixels[..., 0] > 100) * 1, digest="bright")
-    labels, scores = segmenter(tile)
+    labels, scores, *_ = segmenter(tile)
     assert labels.max() == len(scores) == 1
 
 

@@ -12,7 +12,7 @@ from napari_sam.cli.long_runs import EXIT_INTERRUPTED, progress_bar, terminated_
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from napari_sam.pipeline import CostEstimate, Event, Planned, SegmentConfig
+    from napari_sam.pipeline import CostEstimate, Event, Planned, SegmentConfig, Suggestion
 
 __all__ = ["segment"]
 
@@ -189,8 +189,8 @@ def _show_cost(source: str, target: Path, config: SegmentConfig) -> None:
 
     check_target(target, overwrite=config.overwrite, resume=config.resume)
     with closing(open_volume(source, config.axes)) as volume:
-        click.echo("Timing one tile ...", err=True)
-        cost = estimate_cost(volume, config)
+        click.echo("Timing a tile ...", err=True)
+        cost = estimate_cost(volume, config, try_batches=True)
     _print_table(cost)
     click.echo("Nothing was written.", err=True)
 
@@ -208,9 +208,20 @@ def _print_table(cost: CostEstimate) -> None:
         ("time", f"about {_duration(cost.seconds)}"),
         ("memory", f"{decimal(cost.memory_bytes)} for images and labels; the model comes on top"),
         ("disk", f"at most {decimal(cost.disk_bytes)}"),
+        ("suggested", _suggested(cost.suggestion)),
     ):
         table.add_row(what, value)
     Console(soft_wrap=True, highlight=False).print(table)
+
+
+def _suggested(found: Suggestion) -> str:
+    """Write options as they would be given, and why."""
+    words = [f"--tile {found.tile} --halo {found.halo}"]
+    if found.points_per_batch is not None:
+        words.append(f"--points-per-batch {found.points_per_batch}")
+    words.append(f"--workers {found.workers}")
+    why = f"objects are up to {found.object_side} pixels long" if found.object_side else ""
+    return " ".join(words) + (f" ({why})" if why else "")
 
 
 def _duration(seconds: float) -> str:

@@ -15,6 +15,16 @@ from napari_sam.pipeline.candidates import (
 )
 from napari_sam.pipeline.commit import OverwriteRule
 from napari_sam.pipeline.config import SegmentConfig, SliceRange, parse_slices
+from napari_sam.pipeline.embed import (
+    EmbedConfig,
+    EmbedEstimate,
+    EmbedFinished,
+    EmbedPlanned,
+    Encoding,
+    SliceEmbedded,
+    embed_volume,
+    estimate_embedding,
+)
 from napari_sam.pipeline.estimate import CostEstimate, estimate_cost, estimate_steps
 from napari_sam.pipeline.events import (
     Completing,
@@ -47,6 +57,7 @@ from napari_sam.pipeline.segmenters import (
     TileStep,
 )
 from napari_sam.pipeline.session import Session
+from napari_sam.pipeline.suggest import Suggestion
 
 if TYPE_CHECKING:
     from napari_sam.pipeline.interactive import EmbedProgress, InteractivePredictor
@@ -60,7 +71,12 @@ __all__ = [
     "Completing",
     "ContrastMeasured",
     "CostEstimate",
+    "EmbedConfig",
+    "EmbedEstimate",
+    "EmbedFinished",
+    "EmbedPlanned",
     "EmbedProgress",
+    "Encoding",
     "Event",
     "Finished",
     "FunctionSegmenter",
@@ -85,10 +101,12 @@ __all__ = [
     "SegmentConfig",
     "Session",
     "SliceDone",
+    "SliceEmbedded",
     "SliceLinked",
     "SliceRange",
     "SteppingSegmenter",
     "Stitching",
+    "Suggestion",
     "TileDone",
     "TileObjects",
     "TileSegmenter",
@@ -96,7 +114,9 @@ __all__ = [
     "Warned",
     "Working",
     "change_labels",
+    "embed_volume",
     "estimate_cost",
+    "estimate_embedding",
     "estimate_steps",
     "find_preset",
     "link_volume",

@@ -18,12 +18,19 @@ from napari_sam.pipeline.chunk_cache import REQUEST_BYTES
 from napari_sam.pipeline.config import SegmentConfig
 from napari_sam.pipeline.plan import choose_contrast, plan_tiles
 from napari_sam.pipeline.segmenters import (
+    BatchedSegmenter,
     TileSegmenter,
     TileStep,
     load_segmenter,
     segmentation_steps,
 )
 from napari_sam.pipeline.source import SAMPLE_PIXELS, SAMPLE_TOTAL, Pixels, SliceSource
+from napari_sam.pipeline.suggest import (
+    Suggestion,
+    suggest_batch,
+    suggest_halo,
+    suggest_workers,
+)
 from napari_sam.pipeline.tile_results import LOADED_TILES
 from napari_sam.tiling import Contrast, Tile, TileGrid
 
@@ -43,7 +50,7 @@ Measured with this package's writer: 0.13 on the densest of a dozen real microsc
 FILE_BLOCK = 4096
 """What a small file takes on a disk."""
 LABEL_BYTES = 4
-OBJECT_BYTES = 2000
+OBJECT_BYTES = 300
 """What stitching remembers of an object: its pieces and matches, without their pixels."""
 BLOCK_BYTES = 48
 """What painting needs for a pixel of a chunk of the output."""
@@ -75,6 +82,8 @@ class CostEstimate:
         Most memory that images and labels take at once; the model and its work come on top.
     disk_bytes : int
         Upper estimate of the size of the output.
+    suggestion : Suggestion
+        Options that fit this image and machine.
     """
 
     n_tiles: int
@@ -83,10 +92,15 @@ class CostEstimate:
     seconds: float
     memory_bytes: int
     disk_bytes: int
+    suggestion: Suggestion
 
 
 def estimate_cost(
-    volume: Volume, config: SegmentConfig | None = None, segmenter: TileSegmenter | None = None
+    volume: Volume,
+    config: SegmentConfig | None = None,
+    segmenter: TileSegmenter | None = None,
+    *,
+    try_batches: bool = False,
 ) -> CostEstimate:
     """Estimate what `segment_volume` will need, by segmenting one tile.
 
@@ -117,6 +131,8 @@ def estimate_cost(
         As for `segment_volume`.
     segmenter : TileSegmenter, optional
         By default the model that `config` names.
+    try_batches : bool
+        Time the tile with half and twice the points in a batch too, to suggest the best.
 
     Returns
     -------
@@ -128,11 +144,15 @@ def estimate_cost(
     InputError, ConfigError, CheckpointError, DeviceError
         As `segment_volume` does.
     """
-    return result_of(estimate_steps(volume, config, segmenter))
+    return result_of(estimate_steps(volume, config, segmenter, try_batches=try_batches))
 
 
 def estimate_steps(
-    volume: Volume, config: SegmentConfig | None = None, segmenter: TileSegmenter | None = None
+    volume: Volume,
+    config: SegmentConfig | None = None,
+    segmenter: TileSegmenter | None = None,
+    *,
+    try_batches: bool = False,
 ) -> Generator[TileStep, None, CostEstimate]:
     """Estimate the cost as :func:`estimate_cost` does, giving control back within the timed tile.
 
@@ -159,21 +179,34 @@ def estimate_steps(
     objects, seconds_per_tile = yield from timed(segmentation_steps(segmenter, pixels.rgb))
     if seconds_per_tile < QUICK_SECONDS:
         objects, seconds_per_tile = yield from timed(segmentation_steps(segmenter, pixels.rgb))
+    batch = None
+    if try_batches and seconds_per_tile < QUICK_SECONDS:
+        batch = yield from suggest_batch(segmenter, pixels.rgb, seconds_per_tile)
     n_slices = len(slices.positions)
     share_read = n_read / slices.n_pixels_to_read(tile.read for tile in tiles)
     # nothing was read where the contrast has read it all before
     reading = seconds_read / share_read if n_read else seconds_read
     per_slice = reading + len(tiles) * seconds_per_tile
+    memory_bytes = max(
+        _contrast_bytes(slices) if config.contrast_limits is None else 0,
+        _memory_bytes(slices, tiles, len(objects.scores)),
+    )
+    halo, object_side = suggest_halo(objects.labels, segmenter.window)
+    device = segmenter.device if isinstance(segmenter, BatchedSegmenter) else "cpu"
     return CostEstimate(
         n_tiles=n_slices * len(tiles),
         n_slices=n_slices,
         seconds_per_tile=seconds_per_tile,
         seconds=measured - begun + n_slices * per_slice,
-        memory_bytes=max(
-            _contrast_bytes(slices) if config.contrast_limits is None else 0,
-            _memory_bytes(slices, tiles, len(objects.scores)),
-        ),
+        memory_bytes=memory_bytes,
         disk_bytes=_disk_bytes(slices, objects.labels),
+        suggestion=Suggestion(
+            tile=max(segmenter.window - 2 * halo, 1),
+            halo=halo,
+            object_side=object_side,
+            points_per_batch=batch,
+            workers=suggest_workers(device, memory_bytes),
+        ),
     )
 
 
@@ -203,7 +236,7 @@ def _contrast_bytes(slices: SliceSource) -> int:
 
 def _memory_bytes(slices: SliceSource, tiles: TileGrid, objects_per_tile: int) -> int:
     """Peak of what `segment_volume` holds: while it reads a tile, or while it stitches a slice."""
-    largest = max(math.prod(tile.read.shape) for tile in tiles)
+    largest = math.prod(tiles.window_yx)
     chunk = math.prod(min(_layout(slices).chunk, n) for n in slices.shape_yx)
     kept = slices.cached_bytes(tile.read for tile in tiles)
     loaded = min(len(tiles), LOADED_TILES) * LABEL_BYTES * largest

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari_sam.predict import SegmentedImage
 
 __all__ = [
+    "BatchedSegmenter",
     "FunctionSegmenter",
     "ModelSegmenter",
     "SteppingSegmenter",
@@ -98,6 +99,25 @@ class SteppingSegmenter(TileSegmenter, Protocol):
 
     def steps(self, tile: NDArray[np.uint8]) -> Generator[TileStep, None, TileObjects]:
         """Segment one tile of shape (h, w, 3) as calling does; closing it stops the work."""
+        ...
+
+
+@runtime_checkable
+class BatchedSegmenter(TileSegmenter, Protocol):
+    """A segmenter that decodes points in batches on a device."""
+
+    @property
+    def batch(self) -> int:
+        """Points that are decoded at once."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """What it runs on: ``cpu``, ``cuda`` or ``mps``."""
+        ...
+
+    def with_batch(self, batch: int) -> BatchedSegmenter:
+        """Return the same with so many points at once; what it finds is the same."""
         ...
 
 
@@ -183,7 +203,8 @@ class ModelSegmenter:
         self._model = model
         self._options = options.given()
         generator = everything_generator(model, **self._options)  # refuses options at once
-        self._batch = generator.options.batch_size(model.device.type)
+        self.batch = generator.options.batch_size(model.device.type)
+        self.device: str = model.device.type
         self.window = int(model.input_spec.size)
         self.keeps_8bit = model.input_spec.contrast == "as_is"
         self.digest = f"{model.name} {model.digest}"
@@ -233,12 +254,28 @@ class ModelSegmenter:
             except StopIteration as finished:
                 found = finished.value
             except OutOfMemoryError:
-                if not is_encoded or self._batch == 1:
+                if not is_encoded or self.batch == 1:
                     raise
                 self._halve_batch()
         ious = np.array([item.predicted_iou for item in found.objects], dtype=np.float32)
         stability = np.array([item.stability_score for item in found.objects], dtype=np.float32)
         return TileObjects(found.labels, ious * stability, ious, stability)
+
+    def with_batch(self, batch: int) -> ModelSegmenter:
+        """Return a segmenter with the same model that decodes so many points at once.
+
+        Parameters
+        ----------
+        batch : int
+            1 or more.
+
+        Returns
+        -------
+        ModelSegmenter
+        """
+        return ModelSegmenter(
+            self._model, AutomaticOptions(**self._options | {"points_per_batch": batch})
+        )
 
     def _try_steps(self, tile: NDArray[np.uint8]) -> Generator[TileStep, None, SegmentedImage]:
         from napari_sam.model.devices import translate_torch_errors
@@ -251,15 +288,15 @@ class ModelSegmenter:
                     self._model,
                     contrast=AS_IT_IS,
                     min_size=1,  # what is small here may be the edge of an object of the next tile
-                    **self._options | {"points_per_batch": self._batch},
+                    **self._options | {"points_per_batch": self.batch},
                 )
             )
 
     def _halve_batch(self) -> None:
         """Go on with half as many points at once, from here on; the masks stay the same."""
-        self._batch //= 2
+        self.batch //= 2
         warnings.warn(
-            f"The device ran out of memory. From here on {self._batch} points are decoded at once, "
+            f"The device ran out of memory. From here on {self.batch} points are decoded at once, "
             "half as many; the masks stay the same.",
             NapariSamWarning,
             stacklevel=2,
