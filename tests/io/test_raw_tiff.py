@@ -94,23 +94,30 @@ def counted_pages(pixels, *, is_local, **options):
 
 
 def test_a_window_reads_its_own_pixels_only():
-    pages, stream = counted_pages(PIXELS[0, 0], is_local=True)
+    pages, stream = counted_pages(np.zeros((40, 9000), np.uint16), is_local=True)
     pages[5:20, 30:230]
     assert stream.sizes == [400] * 15
 
 
 def test_whole_rows_are_read_at_once():
+    pages, stream = counted_pages(np.zeros((40, 9000), np.uint16), is_local=True)
+    pages[5:20, 0:9000]
+    assert stream.sizes == [15 * 18000]
+
+
+def test_short_rows_are_read_whole_and_what_is_not_wanted_is_let_go():
     pages, stream = counted_pages(PIXELS[0, 0], is_local=True)
-    pages[5:20, 0:300]
+    block = pages[5:20, 30:230]
     assert stream.sizes == [15 * 600]
+    assert block.base is None
 
 
 def test_channels_side_by_side_are_not_picked_pixel_by_pixel():
-    pixels = np.moveaxis(PIXELS[0], 0, -1).copy()
+    pixels = np.resize(PIXELS, (30, 3000, 3))
     pages, stream = counted_pages(pixels, is_local=True, photometric="rgb")
     assert pages.chunks == (1, 1, 3)
     np.testing.assert_array_equal(pages[5:20, 30:230, 1:2], pixels[5:20, 30:230, 1:2])
-    assert len(stream.sizes) == 15
+    assert stream.sizes == [200 * 6] * 15
 
 
 def test_from_afar_pages_are_read_in_strips():

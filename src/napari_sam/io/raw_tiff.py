@@ -14,8 +14,10 @@ __all__ = ["RawPages", "raw_pages"]
 
 STRIP_BYTES = 2**18
 """Rows that are read at once from a file at a URL."""
-SHORT_BYTES = 2**8
-"""The last axes are read whole up to this size, so that no channel is picked pixel by pixel."""
+SAMPLES_BYTES = 2**8
+"""The last axes, up to this size together, count as one pixel: channels that lie side by side."""
+ROW_BYTES = 2**14
+"""The last axes are read whole up to this size: that takes less time than another short read."""
 
 
 class RawPages:
@@ -43,16 +45,17 @@ class RawPages:
         self._stored = np.dtype(keyframe.dtype).newbyteorder(keyframe.parent.byteorder)
         self.shape: tuple[int, ...] = tuple(int(length) for length in series.shape)
         self.dtype: np.dtype[Any] = self._stored.newbyteorder("=")
-        self.chunks = self._pieces(SHORT_BYTES) if is_local else self._strips()
+        self.chunks = self._pieces(SAMPLES_BYTES) if is_local else self._strips()
 
     def __getitem__(self, index: tuple[slice, ...], /) -> NDArray[Any]:
         spans = [range(*span.indices(n)) for span, n in zip(index, self.shape, strict=True)]
         picked = [slice(None)] * len(spans)
-        for axis, length in enumerate(self._pieces(SHORT_BYTES)):
+        for axis, length in enumerate(self._pieces(ROW_BYTES)):
             if length > 1:
                 picked[axis] = slice(spans[axis].start, spans[axis].stop)
                 spans[axis] = range(length)
-        return self._read_block(spans)[tuple(picked)].astype(self.dtype, copy=False)
+        block = self._read_block(spans)[tuple(picked)]
+        return np.ascontiguousarray(block, dtype=self.dtype)  # not a view of all that was read
 
     def _read_block(self, spans: list[range]) -> NDArray[Any]:
         block = np.empty([len(span) for span in spans], dtype=self._stored)
