@@ -193,7 +193,7 @@ def match_tiles(
         | (cut_a & (shared > MIN_CONTAINMENT * area_a))
         | (cut_b & (shared > MIN_CONTAINMENT * area_b))
     )
-    gids = np.stack((in_first, in_second), axis=1)[is_match].astype(np.uint64)
+    gids: NDArray[np.uint64] = np.stack((in_first, in_second), axis=1)[is_match].astype(np.uint64)
     return gids | np.array([i << TILE_SHIFT, j << TILE_SHIFT], dtype=np.uint64)
 
 
@@ -239,11 +239,14 @@ def group_pieces(gids: NDArray[np.uint64], matches: NDArray[np.uint64]) -> NDArr
     ndarray of int64, shape (n,)
         Position in `gids` of the smallest id of the object that each id belongs to.
     """
+    ends = np.searchsorted(gids, matches)
+    is_at_seam = np.zeros(len(gids), dtype=np.bool_)
+    is_at_seam[ends] = True
+    ends = (np.cumsum(is_at_seam) - 1)[ends]  # counted among those at seams, which are few
+    at_seams = np.flatnonzero(is_at_seam)
+    parent = _smallest_linked(len(at_seams), *ends.T)
     roots = np.arange(len(gids), dtype=np.int64)
-    if len(matches):
-        at_seams, ends = np.unique(np.searchsorted(gids, matches), return_inverse=True)
-        parent = _smallest_linked(len(at_seams), *ends.reshape(matches.shape).T)
-        roots[at_seams] = at_seams[parent]
+    roots[at_seams] = at_seams[parent]
     return roots
 
 
