@@ -243,8 +243,13 @@ def test_labels_go_into_their_image(tmp_path: Path, version: str) -> None:
 def test_labels_in_their_image_can_be_read_by_others(image: Path) -> None:
     from ome_zarr.io import parse_url
     from ome_zarr.reader import Reader
+    from ome_zarr_models.v05.image_label import ImageLabel
+    from ome_zarr_models.v05.labels import Labels
 
-    run(image, image / "labels" / "cells")
+    run(image, image / "labels" / "cells", link=LinkConfig())
+    listed = Labels.from_zarr(zarr.open_group(image / "labels", mode="r"))
+    assert listed.ome_attributes.labels == ["cells"]
+    ImageLabel.from_zarr(zarr.open_group(image / "labels" / "cells", mode="r"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         nodes = list(Reader(parse_url(image))())

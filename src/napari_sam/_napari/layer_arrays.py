@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.errors import InputError, NapariSamError
+from napari_sam.io.chunks import ChunkLengths, chunk_lengths
 from napari_sam.pipeline.volume_contrast import elements_touched
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ class LayerArray:
         self.shape: tuple[int, ...] = tuple(int(length) for length in array.shape)
         self.dtype: np.dtype[Any] = np.dtype(array.dtype)
         self.name = name
+
+    @property
+    def chunks(self) -> ChunkLengths | None:
+        """Lengths of the chunks along each axis, where the array says them."""
+        return chunk_lengths(self.array)
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         return read_blocks([(self, index)])[0]
@@ -76,6 +82,12 @@ class ChannelStack:
         self._arrays = tuple(arrays)
         self.shape = (len(self._arrays), *self._arrays[0].shape)
         self.dtype = np.result_type(*(array.dtype for array in self._arrays))
+
+    @property
+    def chunks(self) -> ChunkLengths | None:
+        """Lengths of the chunks along each axis, where the arrays say them."""
+        own = self._arrays[0].chunks
+        return None if own is None else ((1,) * len(self._arrays), *own)
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         channels, *block = index

@@ -8,6 +8,7 @@ get their share. Each loads the model with its first job and keeps it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 import uuid
@@ -175,7 +176,11 @@ def _connect(place: str, n_workers: int) -> tuple[LocalCluster | None, Client]:
         ) from error
     if place == LOCAL:
         cluster = LocalCluster(
-            n_workers=n_workers, threads_per_worker=1, dashboard_address=None, processes=True
+            n_workers=n_workers,
+            threads_per_worker=1,
+            dashboard_address=None,
+            processes=True,
+            silence_logs=logging.ERROR,
         )
         return cluster, Client(cluster)
     is_file = Path(place).is_file()
