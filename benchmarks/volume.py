@@ -1,17 +1,21 @@
 """Measure how `segment_volume` grows with the volume: memory, time per tile, and what is overhead.
 
-    python benchmarks/volume.py [--side 1024] [--slices 4] [--factors 1 8 64] [--json FILE]
+    python benchmarks/volume.py [--side 2048] [--slices 4] [--factors 1 8 64] [--json FILE]
 
 For each factor it writes a Zarr volume of discs that many times as large, half of it by more rows
 and columns and half by more slices, and segments it in a process of its own with a threshold, which
 costs next to nothing: so the time per tile is what reading, stitching and writing cost. Besides it
 times the compact model on one of these tiles. Peak memory is that of the process; what it takes
 before the first tile, Python and its libraries, is reported apart.
+
+Last it compares two workers with one on the smallest volume, with a segmenter that keeps a processor
+busy for half a second a tile. The time is that of the whole run, with the start of the workers.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import resource
 import subprocess
@@ -23,15 +27,18 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import zarr
 
+from napari_sam.core.memory import keep_memory_together
 from napari_sam.pipeline import (
     FunctionSegmenter,
     ModelSegmenter,
     SegmentConfig,
     TileDone,
+    TileObjects,
     segment_volume,
 )
 
 STEP = 48
+BUSY_SECONDS = 0.5
 CONFIG = SegmentConfig(axes="ZYX", contrast_limits=(0.0, 255.0))
 
 
@@ -64,6 +71,7 @@ def peak_mb() -> float:
 
 def run_one(source: Path, target: Path) -> dict[str, float]:
     """Segment a volume in this process."""
+    keep_memory_together()  # as the command does
     segmenter = FunctionSegmenter(discs, digest="discs")
     before, begun, segmenting, n_tiles = 0.0, time.perf_counter(), 0.0, 0
     for event in segment_volume(source, target, CONFIG, segmenter):
@@ -81,6 +89,32 @@ def run_one(source: Path, target: Path) -> dict[str, float]:
     }
 
 
+@dataclasses.dataclass(frozen=True)
+class Busy:
+    """Finds the discs, and takes as long for each tile."""
+
+    window, keeps_8bit, digest = 512, False, "busy"
+
+    def __call__(self, tile: np.ndarray) -> TileObjects:
+        end = time.perf_counter() + BUSY_SECONDS
+        labels = discs(tile).astype(np.int32)
+        while time.perf_counter() < end:
+            pass
+        return TileObjects(labels, np.ones(labels.max(), np.float32))
+
+
+def run_workers(source: Path, folder: Path) -> dict[int, float]:
+    """Time runs with one and two workers."""
+    seconds = {}
+    for workers in (1, 2):
+        config = dataclasses.replace(CONFIG, workers=workers)
+        begun = time.perf_counter()
+        for _ in segment_volume(source, folder / f"{workers}.zarr", config, Busy()):
+            pass
+        seconds[workers] = time.perf_counter() - begun
+    return seconds
+
+
 def model_seconds(tile: np.ndarray) -> float:
     """Time the compact model on a tile, the second time."""
     from napari_sam import load_model
@@ -94,7 +128,7 @@ def model_seconds(tile: np.ndarray) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--side", type=int, default=1024)
+    parser.add_argument("--side", type=int, default=2048)
     parser.add_argument("--slices", type=int, default=4)
     parser.add_argument("--factors", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--json", type=Path)
@@ -113,11 +147,21 @@ def main() -> None:
             command = [sys.executable, __file__, "--one", str(source), str(target)]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             results[f"{factor} x: {' x '.join(map(str, shape))}"] = json.loads(done.stdout)
+        smallest = Path(folder) / f"{arguments.factors[0]}.zarr"
+        workers = run_workers(smallest, Path(folder))
         tile = np.asarray(zarr.open_array(source, mode="r")[0, :512, :512])
     seconds = model_seconds(tile[..., None].repeat(3, 2))
     show(results, seconds)
+    print(
+        f"A tile that costs {BUSY_SECONDS} s: {workers[1]:.1f} s with one worker, {workers[2]:.1f} s "
+        f"with two, {workers[1] / workers[2]:.2f} times as fast."
+    )
     if arguments.json:
-        figures = {"results": results, "compact model, seconds a tile": seconds}
+        figures = {
+            "results": results,
+            "compact model, seconds a tile": seconds,
+            "seconds by workers": workers,
+        }
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 

@@ -25,10 +25,10 @@ from typing import Any, Generic, TypeVar
 
 from qtpy.QtCore import QObject
 
-from napari_sam._napari.free_memory import give_back_free_memory
 from napari_sam._napari.mailbox import call_safely, mailbox, warnings_as_notices
 from napari_sam._napari.notices import show_error
 from napari_sam._napari.thread_priority import stand_back
+from napari_sam.core.memory import give_back_free_memory
 
 __all__ = ["Job", "LatestOnly", "run_function", "run_steps"]
 

@@ -69,11 +69,13 @@ def link(ctx: click.Context, /, source: Path, target: Path, **options: Any) -> N
     by itself. In OUTPUT, an OME-Zarr label image, what belongs together has one id through all
     slices along Z, or through all times.
     """
+    from napari_sam.core.memory import keep_memory_together
     from napari_sam.pipeline.link import LinkConfig
 
     axis = options.pop("axis")
     config = LinkConfig(axis=axis and axis.upper(), **options)
     try:
+        keep_memory_together()
         with terminated_as_interrupted():
             _run(source, target, config)
     except KeyboardInterrupt:

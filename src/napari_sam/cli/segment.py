@@ -149,12 +149,14 @@ def segment(ctx: click.Context, /, source: str, target: str, **options: Any) -> 
     INPUT/labels/NAME, the labels become a part of the OME-Zarr image INPUT.
     """
     from napari_sam.cli.segment_config import segment_config
+    from napari_sam.core.memory import keep_memory_together
     from napari_sam.io.location import local_target
 
     is_dry_run = options.pop("dry_run")
     place = local_target(target)
     config = segment_config(options)
     try:
+        keep_memory_together()
         with terminated_as_interrupted():
             if is_dry_run:
                 _show_cost(source, place, config)

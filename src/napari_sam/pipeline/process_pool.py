@@ -12,6 +12,7 @@ from multiprocessing import get_context
 from typing import Any
 
 from napari_sam.core.errors import ConfigError, DeviceError
+from napari_sam.core.memory import keep_memory_together
 from napari_sam.pipeline.stitch_jobs import StitchJob
 from napari_sam.pipeline.worker import SegmentTile, Worker, WorkOrder
 
@@ -121,6 +122,7 @@ _worker: Worker | None = None
 
 def _begin(order: WorkOrder, n_threads: int) -> None:
     global _worker
+    keep_memory_together()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process stops us
     _worker = Worker(order, n_threads)
 

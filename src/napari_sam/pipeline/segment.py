@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_sam.core.errors import ConfigError
+from napari_sam.core.memory import give_back_free_memory
 from napari_sam.io import Volume, open_volume
 from napari_sam.io.label_writer import LabelWriter, check_target, remove_store
 from napari_sam.io.location import as_location, local_target
@@ -224,6 +225,7 @@ def _stitch(
     job.folder.notes.save(number, notes)
     job.journal.record(position, len(notes))
     results.remove()
+    give_back_free_memory()
     yield SliceDone(number, position, len(notes))
     return len(notes)
 

@@ -1,4 +1,4 @@
-"""Memory that is free, given back to the system."""
+"""Memory that is free, given back to the system; and kept in one place from the start."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import sys
 from functools import cache
 from typing import Any
 
-__all__ = ["give_back_free_memory"]
+__all__ = ["give_back_free_memory", "keep_memory_together"]
+
+M_ARENA_MAX = -8
+"""As the GNU C library names this setting in ``malloc.h``."""
 
 
 def give_back_free_memory() -> None:
@@ -20,6 +23,18 @@ def give_back_free_memory() -> None:
     library = _gnu_c_library()
     if library is not None:
         library.malloc_trim(0)
+
+
+def keep_memory_together() -> None:
+    """Let all threads of this process allocate from one heap; for processes that are ours alone.
+
+    Reading and writing chunks takes a dozen threads, and the GNU C library would give each a heap
+    of its own, with gaps of its own: a fifth of the memory of a run. Must be called before these
+    threads are started. Does nothing on other systems.
+    """
+    library = _gnu_c_library()
+    if library is not None:
+        library.mallopt(M_ARENA_MAX, 1)
 
 
 @cache
