@@ -8,8 +8,9 @@ costs next to nothing: so the time per tile is what reading, stitching and writi
 times the compact model on one of these tiles. Peak memory is that of the process; what it takes
 before the first tile, Python and its libraries, is reported apart.
 
-Last it compares two workers with one on the smallest volume, with a segmenter that keeps a processor
-busy for half a second a tile. The time is that of the whole run, with the start of the workers.
+Last it compares two workers with one on the smallest volume, with a segmenter that keeps a
+processor busy for half a second a tile. The time is that of the whole run, with the start of the
+workers.
 """
 
 from __future__ import annotations
@@ -153,8 +154,8 @@ def main() -> None:
     seconds = model_seconds(tile[..., None].repeat(3, 2))
     show(results, seconds)
     print(
-        f"A tile that costs {BUSY_SECONDS} s: {workers[1]:.1f} s with one worker, {workers[2]:.1f} s "
-        f"with two, {workers[1] / workers[2]:.2f} times as fast."
+        f"Tiles of {BUSY_SECONDS} s: {workers[1]:.1f} s with one worker, {workers[2]:.1f} s with "
+        f"two, {workers[1] / workers[2]:.2f} times as fast."
     )
     if arguments.json:
         figures = {
