@@ -260,3 +260,40 @@ def test_workers_with_another_model_are_refused(
     monkeypatch.setattr(segment, "load_segmenter", lambda config: here)
     with pytest.raises((CheckpointError, DeviceError), match="has the model"):
         list(segment_volume(image, tmp_path / "a.zarr", on(cluster)))
+
+
+STOPPED = """
+import dataclasses, runpy, sys
+from napari_sam.pipeline import TileDone, segment_volume
+
+if __name__ == "__main__":
+    import cloudpickle
+    shared = runpy.run_path(sys.argv[3], run_name="shared")
+    config = dataclasses.replace(shared["CONFIG"], dask="local", workers=2)
+    events = segment_volume(sys.argv[1], sys.argv[2], config, shared["Threshold"]())
+    try:
+        for event in events:
+            if isinstance(event, TileDone):
+                print("tile", flush=True)
+    except KeyboardInterrupt:
+        events.close()
+        print("stopped", flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups like these")
+def test_ctrl_c_ends_a_local_cluster_quietly(image: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOPPED, str(image), str(tmp_path / "a.zarr"), __file__],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "tile\n"
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    told, errors = process.communicate(timeout=60)
+    assert told.splitlines()[-1] == "stopped"
+    assert errors == ""
+    assert (tmp_path / "a.zarr.tiles").exists()

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,13 +177,14 @@ def _connect(place: str, n_workers: int) -> tuple[LocalCluster | None, Client]:
             cure="Install it with `pip install 'napari-sam[distributed]'`",
         ) from error
     if place == LOCAL:
-        cluster = LocalCluster(
-            n_workers=n_workers,
-            threads_per_worker=1,
-            dashboard_address=None,
-            processes=True,
-            silence_logs=logging.ERROR,
-        )
+        with _interrupts_ignored():  # Ctrl-C reaches all processes; the first one stops the others
+            cluster = LocalCluster(
+                n_workers=n_workers,
+                threads_per_worker=1,
+                dashboard_address=":0",
+                processes=True,
+                silence_logs=logging.ERROR,
+            )
         return cluster, Client(cluster)
     is_file = Path(place).is_file()
     try:
@@ -195,6 +198,19 @@ def _connect(place: str, n_workers: int) -> tuple[LocalCluster | None, Client]:
             cure="Check that the scheduler runs, and that this machine may connect to it",
         ) from error
     return None, client
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Let processes that are started in the block ignore Ctrl-C; only the main thread can."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 _workers: dict[str, Worker] = {}
@@ -214,8 +230,8 @@ def _do(run: str, order: bytes, job: SegmentTile | StitchJob[Any]) -> Any:
     from distributed import get_worker
 
     with _lock:
-        if run in _forgotten:  # this job was on its way when its run ended
-            raise CancelledError
+        if run in _forgotten:  # this job was on its way when its run ended, and nobody asks for it
+            return None
         if run not in _workers:
             _workers[run] = Worker(cloudpickle.loads(order), get_worker().state.nthreads)
     return _workers[run].do(job)
