@@ -98,6 +98,10 @@ class Cluster:
         self._processes.append(process)
         return process
 
+    def end_scheduler(self) -> None:
+        self._processes[0].kill()
+        self._processes[0].wait()
+
     def close(self) -> None:
         for process in reversed(self._processes):
             process.kill()
@@ -297,3 +301,23 @@ def test_ctrl_c_ends_a_local_cluster_quietly(image: Path, tmp_path: Path) -> Non
     assert told.splitlines()[-1] == "stopped"
     assert errors == ""
     assert (tmp_path / "a.zarr.tiles").exists()
+
+
+def test_a_scheduler_that_ends_is_said_and_another_one_completes(
+    image: Path, tmp_path: Path, cluster: Cluster
+) -> None:
+    cluster.add_worker()
+    seen: list[Event] = []
+
+    def watch() -> None:
+        for event in segment_volume(image, tmp_path / "a.zarr", on(cluster), Threshold()):
+            seen.append(event)
+            if sum(isinstance(item, TileDone) for item in seen) == 5:
+                cluster.end_scheduler()
+
+    with pytest.raises(DeviceError, match="Start it again"):
+        watch()
+    resumed = dataclasses.replace(CONFIG, resume=True)
+    list(segment_volume(image, tmp_path / "a.zarr", resumed, Threshold()))
+    list(segment_volume(image, tmp_path / "b" / "a.zarr", CONFIG, Threshold()))
+    assert bytes_of(tmp_path / "a.zarr") == bytes_of(tmp_path / "b" / "a.zarr")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_sam.core.errors import OutputError
 from napari_sam.labels import Paintings, choose_kept, merge_measures, plan_paintings
-from napari_sam.pipeline.events import Stitching
+from napari_sam.pipeline.events import Stitching, Warned
 from napari_sam.pipeline.object_notes import object_notes
 from napari_sam.pipeline.stitch_jobs import (
     CountVisible,
@@ -32,7 +32,7 @@ MAX_LABEL = 2**32 - 1
 
 T = TypeVar("T")
 RunJobs = Callable[[Iterable[StitchJob[Any]]], Generator[Any, None, None]]
-"""Does jobs, in any order; returns their results as they end."""
+"""Does jobs, in any order; returns their results as they end, and Warned when they do not."""
 
 
 def jobs_here(tools: StitchingTools) -> RunJobs:
@@ -78,7 +78,7 @@ class SliceStitcher:
 
     def steps(
         self, folder: Path, number: int, position: tuple[int, ...], offset: int
-    ) -> Generator[Stitching, None, NDArray[Any]]:
+    ) -> Generator[Stitching | Warned, None, NDArray[Any]]:
         """Stitch and write one slice.
 
         Parameters
@@ -94,8 +94,8 @@ class SliceStitcher:
 
         Yields
         ------
-        Stitching
-            After each job.
+        Stitching or Warned
+            After each job; when none ends, and why.
 
         Returns
         -------
@@ -132,7 +132,7 @@ class SliceStitcher:
 
     def _choose(
         self, paintings: Paintings, folder: Path, progress: _Progress
-    ) -> Generator[Stitching, None, Paintings]:
+    ) -> Generator[Stitching | Warned, None, Paintings]:
         """Drop what better objects hide, and what is too small."""
         save_paintings(folder, 0, paintings)
         ranges = self._ranges(len(self.tools.blocks(folder, 0)))
@@ -145,12 +145,15 @@ class SliceStitcher:
 
     def _collect(
         self, progress: _Progress, jobs: Iterable[StitchJob[T]]
-    ) -> Generator[Stitching, None, list[T]]:
+    ) -> Generator[Stitching | Warned, None, list[T]]:
         results = []
         with closing(self.run_jobs(jobs)) as done:
             for result in done:
-                results.append(result)
-                yield progress.step()
+                if isinstance(result, Warned):
+                    yield result
+                else:
+                    results.append(result)
+                    yield progress.step()
         return results
 
     def _ranges(self, count: int) -> list[range]:

@@ -151,7 +151,7 @@ class TileQueue:
         Yields
         ------
         object
-            What each job returns, as they end, in any order.
+            What each job returns, as they end, in any order; and Warned when nothing is going on.
         """
         waiting, given = iter(jobs), set[JobFuture]()
         while True:
@@ -159,7 +159,8 @@ class TileQueue:
                 given.add(self._give(job))
             if not given:
                 return
-            self._wait()
+            if warning := self._wait():
+                yield warning
             answered, self._answered = self._answered, []
             for future in answered:
                 given.discard(future)
