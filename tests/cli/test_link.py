@@ -113,7 +113,7 @@ def test_an_interrupted_run_leaves_nothing(labels, tmp_path, monkeypatch, capsys
     def interrupt(*_arguments, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"napari_sam.pipeline.link.{stage}", interrupt)
+    monkeypatch.setattr(f"napari_sam.pipeline.link_stack.{stage}", interrupt)
     assert napari_sam("link", labels, tmp_path / "out.zarr") == 130
     assert "Stopped. Nothing was written." in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == [labels.name]

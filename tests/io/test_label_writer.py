@@ -115,10 +115,20 @@ def test_existing_output_is_refused(tmp_path):
 
 def test_folders_that_are_no_store_are_never_replaced(tmp_path):
     (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "me.jpg").write_text("x")
     (tmp_path / "file.txt").write_text("x")
     for name in ("photos", "file.txt"):
         with pytest.raises(OutputError, match="no Zarr store"):
             check_target(tmp_path / name, overwrite=True, resume=False)
+
+
+def test_the_folder_of_a_writer_that_was_killed_at_once_is_replaced(tmp_path):
+    (tmp_path / "a.zarr").mkdir()
+    check_target(tmp_path / "a.zarr", overwrite=True, resume=False)
+    (tmp_path / "a.zarr" / "zarr.json.12ab.partial").write_text("{")
+    check_target(tmp_path / "a.zarr", overwrite=True, resume=False)
+    with pytest.raises(OutputError, match="already exists"):
+        check_target(tmp_path / "a.zarr", overwrite=False, resume=False)
 
 
 def test_a_replaced_store_comes_back_when_its_successor_fails(tmp_path):

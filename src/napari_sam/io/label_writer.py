@@ -23,10 +23,20 @@ from napari_sam.core.errors import OutputError
 from napari_sam.core.region import Region
 from napari_sam.io.label_layout import LabelLayout
 
-__all__ = ["LabelWriter", "check_target", "output_errors", "remove_store", "set_aside"]
+__all__ = [
+    "LabelWriter",
+    "check_target",
+    "forget_set_aside",
+    "output_errors",
+    "remove_partial_files",
+    "remove_store",
+    "set_aside",
+]
 
 EXISTS_CURE = "Choose another name, or use `--resume` to go on or `--overwrite` to replace it"
 STATE_KEY = "napari_sam"
+PARTIAL = ".partial"
+"""How Zarr ends the name of a file until it is whole."""
 STORE_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 
 
@@ -91,12 +101,14 @@ class LabelWriter:
         return cls(path, group)
 
     @classmethod
-    def reopen(cls, path: Path) -> LabelWriter:
+    def reopen(cls, path: Path, *, may_be_finished: bool = False) -> LabelWriter:
         """Open an unfinished store to go on writing.
 
         Parameters
         ----------
         path : Path
+        may_be_finished : bool
+            Open one that is finished too.
 
         Returns
         -------
@@ -112,10 +124,45 @@ class LabelWriter:
             state = cast("dict[str, Any]", group.attrs.get(STATE_KEY, {})).get("state")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _nothing_to_resume(path, str(error)) from error
-        if state != "unfinished":
+        if state != "unfinished" and not (may_be_finished and state == "finished"):
             found = "is finished" if state == "finished" else "was not written by napari_sam"
             raise _nothing_to_resume(path, f"it {found}")
         return cls(path, group)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the store says that it is complete."""
+        state = cast("dict[str, Any]", self._group.attrs.get(STATE_KEY, {}))
+        return state.get("state") == "finished"
+
+    def remove_partial_files(self, index: tuple[int, ...] | None) -> None:
+        """Remove what a process that was killed had begun to write.
+
+        Parameters
+        ----------
+        index : tuple of int, optional
+            Position along the axes before YX of the slice that it was at.
+
+        Raises
+        ------
+        OutputError
+            When they cannot be removed.
+        """
+        with output_errors(self.path):
+            remove_partial_files(self.path)
+            for array in self._levels:
+                remove_partial_files(self.path / array.basename)
+                if index is not None:
+                    for folder in (at := self._folder(array, index), *at.rglob("*")):
+                        if folder.is_dir():
+                            remove_partial_files(folder)
+
+    def _folder(self, array: zarr.Array[Any], index: tuple[int, ...]) -> Path:
+        """Where the chunks of one slice lie."""
+        keys = [str(number) for number in index]
+        if array.metadata.zarr_format == 3:
+            keys.insert(0, "c")
+        return self.path.joinpath(array.basename, *keys)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -188,10 +235,7 @@ class LabelWriter:
         """
         with output_errors(self.path):
             for array in self._levels:
-                keys = [str(number) for number in index]
-                if array.metadata.zarr_format == 3:
-                    keys.insert(0, "c")
-                folder = self.path.joinpath(array.basename, *keys)
+                folder = self._folder(array, index)
                 for path in [folder, *folder.rglob("*")] if folder.exists() else []:
                     _sync(path)
 
@@ -260,12 +304,19 @@ def check_target(
             rule="Existing results are never replaced unasked",
             cure=cure,
         )
-    if not any((path / name).exists() for name in STORE_FILES):
+    if not _is_store(path):
         raise OutputError(
             f"The output {path} exists and is no Zarr store",
             rule="Only a Zarr store is replaced, never other files or folders",
             cure="Choose another name for the output",
         )
+
+
+def _is_store(path: Path) -> bool:
+    """Whether a folder is a Zarr store, or the beginning of one whose writer was killed."""
+    if any((path / name).exists() for name in STORE_FILES):
+        return True
+    return path.is_dir() and all(file.suffix == PARTIAL for file in path.iterdir())
 
 
 @contextmanager
@@ -277,7 +328,7 @@ def set_aside(path: Path) -> Iterator[None]:
     path : Path
         Store that will be replaced; nothing happens when it does not exist.
     """
-    backup = path.with_name(f".{path.name}.replaced")
+    backup = _backup(path)
     had_store = path.exists()
     if had_store:
         remove_store(backup)  # left by a run that was killed while it replaced a store
@@ -291,6 +342,33 @@ def set_aside(path: Path) -> Iterator[None]:
             backup.rename(path)
         raise
     remove_store(backup)
+
+
+def forget_set_aside(path: Path) -> None:
+    """Remove what a run that was killed has set aside, when its output is complete.
+
+    Parameters
+    ----------
+    path : Path
+        As it was given to :func:`set_aside`.
+    """
+    remove_store(_backup(path))
+
+
+def _backup(path: Path) -> Path:
+    return path.with_name(f".{path.name}.replaced")
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove files that a process began to write when it was killed.
+
+    Parameters
+    ----------
+    folder : Path
+        Only what lies directly in it is looked at.
+    """
+    for file in folder.glob(f"*{PARTIAL}"):
+        file.unlink(missing_ok=True)
 
 
 def remove_store(path: Path) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from napari_sam.io import Volume, open_volume
 from napari_sam.io.label_tiff import write_label_tiff
-from napari_sam.io.label_writer import LabelWriter, output_errors, remove_store
+from napari_sam.io.label_writer import output_errors, remove_store
 from napari_sam.io.table_file import write_table
 from napari_sam.pipeline.config import SegmentConfig
 from napari_sam.pipeline.events import Completing, Event, SliceDone, Warned
@@ -83,7 +83,7 @@ def complete(
     config: SegmentConfig,
     n_objects: int,
 ) -> Generator[Event, None, int]:
-    """Link, tabulate and copy the labels as it was asked for, and mark them finished.
+    """Link, tabulate and copy the labels as it was asked for.
 
     Parameters
     ----------
@@ -120,8 +120,6 @@ def complete(
         with closing(write_label_tiff(target.path, config.tiff, max_id=n_objects)) as copying:
             for copied in copying:
                 yield Completing(f"Writing {Path(config.tiff).name}", copied.done, copied.total)
-    target.register()
-    LabelWriter.reopen(target.path).finish()
     return n_objects
 
 

@@ -46,10 +46,13 @@ class Journal:
         OutputError
             When it cannot be written.
         """
-        with output_errors(self.path), self.path.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(plan) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        part = self._part
+        with output_errors(self.path):
+            with part.open("w", encoding="utf-8") as file:
+                file.write(json.dumps(plan) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(self.path)
 
     def resume(self, plan: dict[str, Any]) -> dict[tuple[int, ...], int]:
         """Read what is done, and refuse when the plan is another one.
@@ -101,9 +104,39 @@ class Journal:
         OutputError
             When the disk is full.
         """
+        self._append({"slice": position, "objects": n_objects})
+
+    def record_end(self, n_objects: int) -> None:
+        """Note that all there is to be done is to mark the output finished.
+
+        Parameters
+        ----------
+        n_objects : int
+            In the output.
+
+        Raises
+        ------
+        OutputError
+            When the disk is full.
+        """
+        self._append({"n_objects": n_objects})
+
+    def n_objects_at_end(self) -> int:
+        """Return what :meth:`record_end` was told.
+
+        Returns
+        -------
+        int
+            0 where it was not told.
+        """
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        ends = [entry["n_objects"] for entry in _entries(lines[1:]) if "n_objects" in entry]
+        return int(ends[-1]) if ends else 0
+
+    def _append(self, entry: dict[str, Any]) -> None:
         with output_errors(self.path), self.path.open("a", encoding="utf-8") as file:
             # The newline comes first: a line cut off by a crash then spoils only itself
-            file.write("\n" + json.dumps({"slice": position, "objects": n_objects}))
+            file.write("\n" + json.dumps(entry))
             file.flush()
             os.fsync(file.fileno())
 
@@ -120,16 +153,28 @@ class Journal:
     def remove(self) -> None:
         """Remove the journal of a complete or abandoned run."""
         with suppress(OSError):  # a journal that cannot be removed must not hide why a run ended
+            self._part.unlink(missing_ok=True)
             self.path.unlink()
+
+    @property
+    def _part(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.partial")
 
 
 def _finished(lines: list[str]) -> Iterator[tuple[tuple[int, ...], int]]:
+    for entry in _entries(lines):
+        if "slice" in entry and "objects" in entry:
+            yield tuple(entry["slice"]), int(entry["objects"])
+
+
+def _entries(lines: list[str]) -> Iterator[dict[str, Any]]:
     for line in lines:
         try:
             entry = json.loads(line)
-            yield tuple(entry["slice"]), int(entry["objects"])
-        except (ValueError, KeyError, TypeError):
-            continue  # empty, or cut off by a crash: its slice is done again
+        except ValueError:
+            continue  # empty, or cut off by a crash: what it says is done again
+        if isinstance(entry, dict):
+            yield entry
 
 
 def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:

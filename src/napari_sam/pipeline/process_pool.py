@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from typing import Any
 
 from napari_sam.core.errors import ConfigError, DeviceError
@@ -122,9 +124,18 @@ _worker: Worker | None = None
 
 def _begin(order: WorkOrder, n_threads: int) -> None:
     global _worker
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     keep_memory_together()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process stops us
     _worker = Worker(order, n_threads)
+
+
+def _end_with_parent() -> None:
+    """End when the run's process is gone: one that was killed cannot say so."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _do(job: SegmentTile | StitchJob[Any]) -> Any:

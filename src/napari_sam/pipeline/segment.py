@@ -18,7 +18,7 @@ from typing import Any
 from napari_sam.core.errors import ConfigError
 from napari_sam.core.memory import give_back_free_memory
 from napari_sam.io import Volume, open_volume
-from napari_sam.io.label_writer import LabelWriter, check_target, remove_store
+from napari_sam.io.label_writer import check_target
 from napari_sam.io.location import as_location, local_target
 from napari_sam.pipeline.completion import RunFolder, complete
 from napari_sam.pipeline.config import SegmentConfig
@@ -178,7 +178,13 @@ def _segment_slices(job: _Job) -> Generator[Event, None, int]:
     with ExitStack() as until_first_tile:
         if job.config.resume:
             done = job.journal.resume(job.plan)
-            yield _resumed(run, path, len(done))
+            if job.output.mend(next((p for p in run.source.positions if p not in done), None)):
+                n_objects = job.journal.n_objects_at_end()
+                job.output.remove_marks(job.journal)
+                return n_objects
+            numbers = range(len(done), len(run.source.positions))
+            n_tiles = sum(run.results(path, number).count() for number in numbers)
+            yield Resumed(len(done), n_tiles)
         else:
             until_first_tile.enter_context(job.output.replacing(job.journal))
             job.output.create(run.source, job.volume)
@@ -201,8 +207,9 @@ def _segment_slices(job: _Job) -> Generator[Event, None, int]:
         n_objects = yield from complete(
             job.output, run.source, job.volume, job.config, sum(done.values())
         )
-    job.journal.remove()
-    remove_store(job.folder.path)
+        job.journal.record_end(n_objects)
+        job.output.finish()
+    job.output.remove_marks(job.journal)
     if run.n_invalid:
         yield Warned(f"{run.n_invalid} pixels in all were not finite; they are background.")
     return n_objects
@@ -228,12 +235,6 @@ def _stitch(
     give_back_free_memory()
     yield SliceDone(number, position, len(notes))
     return len(notes)
-
-
-def _resumed(run: TileRun, path: Path, n_done: int) -> Resumed:
-    LabelWriter.reopen(path)  # refuses what is not ours
-    numbers = range(n_done, len(run.source.positions))
-    return Resumed(n_done, sum(run.results(path, number).count() for number in numbers))
 
 
 def _pool(source: str | Path | Volume, segmenter: TileSegmenter | None, job: _Job) -> Pool:

@@ -14,7 +14,13 @@ from napari_sam.io.image_labels import image_version, label_group_name, register
 from napari_sam.io.label_layout import LabelLayout, NgffVersion
 from napari_sam.io.label_store import listed_labels
 from napari_sam.io.label_tiff import check_tiff_path
-from napari_sam.io.label_writer import LabelWriter, set_aside
+from napari_sam.io.label_writer import (
+    LabelWriter,
+    forget_set_aside,
+    remove_partial_files,
+    remove_store,
+    set_aside,
+)
 from napari_sam.io.table_file import check_table_path
 from napari_sam.pipeline.config import SegmentConfig
 from napari_sam.pipeline.journal import Journal
@@ -187,16 +193,55 @@ class SegmentTarget:
                 with suppress(OSError):  # only a folder that is empty is removed
                     self.path.parent.rmdir()
 
-    def register(self) -> None:
-        """List labels that lie in their image in its group of labels.
+    def mend(self, index: tuple[int, ...] | None) -> bool:
+        """Remove what is half written by a run that was killed.
+
+        Parameters
+        ----------
+        index : tuple of int or None
+            The slice that it was at, along the axes before YX; None when all were done.
+
+        Returns
+        -------
+        bool
+            Whether the output is finished, and only its marks of work are left.
 
         Raises
         ------
         OutputError
-            When the group cannot be written.
+            When there is no output of ours.
+        """
+        writer = LabelWriter.reopen(self.path, may_be_finished=True)
+        writer.remove_partial_files(index)
+        if self.is_in_image:
+            remove_partial_files(self.path.parent)
+            remove_partial_files(self.path.parent.parent)
+        return writer.is_finished
+
+    def remove_marks(self, journal: Journal) -> None:
+        """Remove what only an unfinished output needs; the journal last, which tells that it is.
+
+        Parameters
+        ----------
+        journal : Journal
+            Of this output.
+        """
+        for path in (self.path, tile_folder(self.path)):
+            forget_set_aside(path)
+        remove_store(tile_folder(self.path))
+        journal.remove()
+
+    def finish(self) -> None:
+        """Mark the output finished; where it lies in its image, list it there before.
+
+        Raises
+        ------
+        OutputError
+            When it cannot be written.
         """
         if self.is_in_image:
             register_labels(self.path, self.ngff_version)
+        LabelWriter.reopen(self.path).finish()
 
 
 def _is_label_place(path: Path, image: Path) -> bool:
