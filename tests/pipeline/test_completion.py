@@ -27,6 +27,7 @@ from napari_sam.pipeline import (
     link_volume,
     segment_volume,
 )
+from napari_sam.pipeline.segment_target import SegmentTarget
 from slice_writing import write_slice
 
 CONFIG = SegmentConfig(tile=24, halo=12, min_size=2, contrast_limits=(0, 255))
@@ -288,3 +289,27 @@ def test_what_cannot_be_completed_is_refused_before_the_work(image: Path, tmp_pa
         run(image, tmp_path / "a.zarr", tables=(str(tmp_path / "objects.csv"),))
     assert (tmp_path / "objects.csv").read_text() == "mine"
     assert not (tmp_path / "a.zarr").exists()
+
+
+def test_labels_that_were_not_yet_listed_in_their_image_are_when_it_goes_on(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Zarr 3 says that this is not in its standard yet
+        zarr.consolidate_metadata(image)
+    target = image / "labels" / "cells"
+
+    def fail(self: SegmentTarget) -> None:
+        raise OutputError("There is no power", rule="", cure="")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SegmentTarget, "register", fail)
+        with pytest.raises(OutputError, match="no power"):
+            run(image, target)
+    assert listed_labels(image / "labels") == []
+    events = run(image, target, resume=True)
+    assert listed_labels(image / "labels") == ["cells"]
+    assert events[-1].n_objects == 9 + 3 * 8
+    assert {path.name for path in (image / "labels").iterdir()} == {"zarr.json", "cells"}
+    with pytest.raises(OutputError, match="cannot be resumed"):
+        run(image, target, resume=True)

@@ -139,7 +139,7 @@ def test_a_process_that_dies_is_said(image: Path, tmp_path: Path) -> None:
 
 def test_workers_need_a_file(image: Path, tmp_path: Path) -> None:
     volume = open_volume(image, "ZYX")
-    with pytest.raises(ConfigError, match=r"2 workers .* open volume"):
+    with pytest.raises(ConfigError, match="Workers were asked for with an open volume"):
         list(segment_volume(volume, tmp_path / "a.zarr", dataclasses.replace(TWO, axes=None)))
     volume.close()
     with pytest.raises(ConfigError, match="0 workers"):

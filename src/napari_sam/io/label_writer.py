@@ -31,6 +31,7 @@ __all__ = [
     "remove_partial_files",
     "remove_store",
     "set_aside",
+    "sync_path",
 ]
 
 EXISTS_CURE = "Choose another name, or use `--resume` to go on or `--overwrite` to replace it"
@@ -237,7 +238,7 @@ class LabelWriter:
             for array in self._levels:
                 folder = self._folder(array, index)
                 for path in [folder, *folder.rglob("*")] if folder.exists() else []:
-                    _sync(path)
+                    sync_path(path)
 
     def finish(self) -> None:
         """Mark the store as finished.
@@ -251,7 +252,13 @@ class LabelWriter:
             self._group.attrs[STATE_KEY] = {"state": "finished"}
 
 
-def _sync(path: Path) -> None:
+def sync_path(path: Path) -> None:
+    """Wait until a file, or the names in a folder, would survive a loss of power.
+
+    Parameters
+    ----------
+    path : Path
+    """
     if path.is_dir() and os.name == "nt":  # Windows knows no such thing for folders
         return
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from napari_sam.io import Volume, open_volume
 from napari_sam.io.label_tiff import write_label_tiff
-from napari_sam.io.label_writer import output_errors, remove_store
+from napari_sam.io.label_writer import output_errors, remove_store, sync_path
 from napari_sam.io.table_file import write_table
 from napari_sam.pipeline.config import SegmentConfig
 from napari_sam.pipeline.events import Completing, Event, SliceDone, Warned
@@ -169,6 +169,7 @@ def _link(
             for position in slices.positions:
                 writer.sync(position)
             save_arrays(folder.linked_ids, ids=np.concatenate(ids))
+            sync_path(folder.path)
             target.path.rename(folder.unlinked)
             folder.mend()
         if warning := linked.warning():

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.errors import OutputError
-from napari_sam.io.label_writer import output_errors
+from napari_sam.io.label_writer import output_errors, sync_path
 from napari_sam.labels import Paintings
 from napari_sam.pipeline.tile_results import save_arrays
 from napari_sam.tiling import TileGrid
@@ -106,6 +106,7 @@ class ObjectNotes:
         with output_errors(path):
             self._folder.mkdir(parents=True, exist_ok=True)
             save_arrays(path, notes=notes)
+            sync_path(self._folder)
 
     def load(self, slice_number: int) -> NDArray[Any]:
         """Read the notes of a slice.

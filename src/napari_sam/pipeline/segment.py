@@ -177,11 +177,10 @@ def _segment_slices(job: _Job) -> Generator[Event, None, int]:
     done: dict[tuple[int, ...], int] = {}
     with ExitStack() as until_first_tile:
         if job.config.resume:
+            if job.output.is_finished:  # and was killed before all marks of work were removed
+                return _tidied(job)
             done = job.journal.resume(job.plan)
-            if job.output.mend(next((p for p in run.source.positions if p not in done), None)):
-                n_objects = job.journal.n_objects_at_end()
-                job.output.remove_marks(job.journal)
-                return n_objects
+            job.output.mend(next((p for p in run.source.positions if p not in done), None))
             numbers = range(len(done), len(run.source.positions))
             n_tiles = sum(run.results(path, number).count() for number in numbers)
             yield Resumed(len(done), n_tiles)
@@ -209,9 +208,17 @@ def _segment_slices(job: _Job) -> Generator[Event, None, int]:
         )
         job.journal.record_end(n_objects)
         job.output.finish()
-    job.output.remove_marks(job.journal)
+    _tidied(job)
     if run.n_invalid:
         yield Warned(f"{run.n_invalid} pixels in all were not finite; they are background.")
+    return n_objects
+
+
+def _tidied(job: _Job) -> int:
+    """Remove what a finished output does not need; return the number of its objects."""
+    n_objects = job.journal.n_objects_at_end()
+    job.output.register()
+    job.output.remove_marks(job.journal)
     return n_objects
 
 
@@ -241,9 +248,9 @@ def _pool(source: str | Path | Volume, segmenter: TileSegmenter | None, job: _Jo
     config = job.config
     if not isinstance(source, (str, Path)):
         raise ConfigError(
-            f"{config.workers} workers were asked for with an open volume",
+            "Workers were asked for with an open volume",
             rule="Each worker opens the image by itself, so it has to be a file or a URL",
-            cure="Give the path of the image, or use one worker",
+            cure="Give the path of the image, or use one worker and no cluster",
         )
     place = as_location(source)
     order = WorkOrder(

@@ -193,7 +193,19 @@ class SegmentTarget:
                 with suppress(OSError):  # only a folder that is empty is removed
                     self.path.parent.rmdir()
 
-    def mend(self, index: tuple[int, ...] | None) -> bool:
+    @property
+    def is_finished(self) -> bool:
+        """Whether a run has marked the output finished, and was killed before it had tidied up.
+
+        Raises
+        ------
+        OutputError
+            When there is no output of ours, or a finished one without marks of work.
+        """
+        writer = LabelWriter.reopen(self.path, may_be_finished=Journal(self.path).path.exists())
+        return writer.is_finished
+
+    def mend(self, index: tuple[int, ...] | None) -> None:
         """Remove what is half written by a run that was killed.
 
         Parameters
@@ -201,25 +213,18 @@ class SegmentTarget:
         index : tuple of int or None
             The slice that it was at, along the axes before YX; None when all were done.
 
-        Returns
-        -------
-        bool
-            Whether the output is finished, and only its marks of work are left.
-
         Raises
         ------
         OutputError
             When there is no output of ours.
         """
-        writer = LabelWriter.reopen(self.path, may_be_finished=True)
-        writer.remove_partial_files(index)
+        LabelWriter.reopen(self.path).remove_partial_files(index)
         if self.is_in_image:
             remove_partial_files(self.path.parent)
             remove_partial_files(self.path.parent.parent)
-        return writer.is_finished
 
     def remove_marks(self, journal: Journal) -> None:
-        """Remove what only an unfinished output needs; the journal last, which tells that it is.
+        """Remove what only an unfinished output needs; the journal last, which tells that.
 
         Parameters
         ----------
@@ -232,16 +237,28 @@ class SegmentTarget:
         journal.remove()
 
     def finish(self) -> None:
-        """Mark the output finished; where it lies in its image, list it there before.
+        """Mark the output finished.
 
         Raises
         ------
         OutputError
             When it cannot be written.
         """
+        LabelWriter.reopen(self.path).finish()
+
+    def register(self) -> None:
+        """List labels that lie in their image in its group of labels.
+
+        This changes the image's metadata, by which a run that is resumed knows its image: so it is
+        done when there is nothing left to resume.
+
+        Raises
+        ------
+        OutputError
+            When the group cannot be written.
+        """
         if self.is_in_image:
             register_labels(self.path, self.ngff_version)
-        LabelWriter.reopen(self.path).finish()
 
 
 def _is_label_place(path: Path, image: Path) -> bool:
