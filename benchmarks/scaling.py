@@ -214,7 +214,7 @@ def do_slice(
     del planned
     if len(kept) != n_true - n_hidden:
         raise SystemExit(f"{len(kept)} objects are left instead of {n_true - n_hidden}.")
-    needed = 500 * len(kept) / 1e6
+    needed = 400 * len(kept) / 1e6
     if needed > free_mb():
         print(f"  notes: left out, they need some {needed:.0f} MB", file=sys.stderr)
         return len(kept)
