@@ -95,6 +95,7 @@ def test_nothing_is_asked_about_a_free_place(window, answer, tmp_path, monkeypat
 
 def test_what_is_no_store_is_never_replaced(window, answer, tmp_path) -> None:
     (tmp_path / "thesis.zarr").mkdir()
+    (tmp_path / "thesis.zarr" / "chapter.tex").touch()
     answer(tmp_path / "thesis.zarr")
     with pytest.raises(OutputError, match="no Zarr store"):
         ask(window)

@@ -159,6 +159,7 @@ def test_existing_labels_are_replaced_only_when_asked(tmp_path):
     assert open_volume(target).axes == "TYX"
     assert names_in(tmp_path) == ["a.zarr"]
     (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "me.jpg").touch()
     with pytest.raises(OutputError, match="no Zarr store"):
         run(save_labels(tmp_path / "photos", LabelImage(volume(), "ZYX"), overwrite=True))
 

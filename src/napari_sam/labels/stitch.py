@@ -61,7 +61,7 @@ class Visibility(NamedTuple):
 
     Attributes
     ----------
-    numbers : ndarray of int64
+    numbers : ndarray of uint32
         Positions in the paintings, each once.
     visible, total : ndarray of int64
         Pixels of each that no better object covers, and all its pixels.
@@ -79,7 +79,7 @@ class Painted(NamedTuple):
     ----------
     labels : ndarray of int32, shape (h, w)
         0 is background; i stands for the object ``numbers[i - 1]``.
-    numbers : ndarray of int64
+    numbers : ndarray of uint32
         Positions in the paintings.
     """
 

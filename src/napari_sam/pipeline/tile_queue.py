@@ -140,6 +140,7 @@ class TileQueue:
                     yield warning
             yield self._ended[number].pop(0)
             left -= 1
+        del self._known[number], self._ended[number]
 
     def run(self, jobs: Iterable[StitchJob[Any]]) -> Generator[Any, None, None]:
         """Let the processes do other jobs, before the tiles that wait.

@@ -119,8 +119,8 @@ class Worker:
 
     Raises
     ------
-    InputError, CheckpointError, DeviceError
-        When the image cannot be opened here, or the model not loaded.
+    InputError
+        When the image cannot be opened here.
     """
 
     def __init__(self, order: WorkOrder, n_threads: int) -> None:
@@ -128,21 +128,9 @@ class Worker:
         self._lock = threading.Lock()
         os.environ["OMP_NUM_THREADS"] = str(n_threads)
         self._volume = open_volume(order.source, order.config.axes)
-        segmenter = order.segmenter or load_segmenter(order.config)
-        if segmenter.digest != order.digest:
-            raise CheckpointError(
-                f"A worker has the model {segmenter.digest}, the run has {order.digest}",
-                rule="All processes of a run use the same weights",
-                cure="Install the same version of napari_sam and the same model for all workers",
-            )
-        self._run = TileRun(
-            SliceSource(self._volume, order.config), segmenter, order.grid, order.contrast
-        )
+        self._n_threads = n_threads
+        self._run: TileRun | None = None
         self._tools = StitchingTools(order.grid, order.target)
-        if "torch" in sys.modules:
-            import torch
-
-            torch.set_num_threads(n_threads)
 
     def do(self, job: SegmentTile | StitchJob[Any]) -> Any:
         """Do a job.
@@ -160,6 +148,8 @@ class Worker:
         ------
         OutputError
             When a result cannot be written, or this process does not see the disk of the run.
+        CheckpointError, DeviceError
+            When the model cannot be loaded for the first tile.
         """
         with self._lock:
             self._check_disk()
@@ -169,11 +159,31 @@ class Worker:
         """Close the image."""
         self._volume.close()
 
+    def _tiles(self) -> TileRun:
+        """Load the model, unless it is: what only stitches needs none, and no GPU."""
+        if self._run is None:
+            order = self._order
+            segmenter = order.segmenter or load_segmenter(order.config)
+            if segmenter.digest != order.digest:
+                raise CheckpointError(
+                    f"A worker has the model {segmenter.digest}, the run has {order.digest}",
+                    rule="All processes of a run use the same weights",
+                    cure="Install the same napari_sam and the same model for all workers",
+                )
+            source = SliceSource(self._volume, order.config)
+            self._run = TileRun(source, segmenter, order.grid, order.contrast)
+            if "torch" in sys.modules:
+                import torch
+
+                torch.set_num_threads(self._n_threads)
+        return self._run
+
     def _segment(self, job: SegmentTile) -> SavedTile | FailedTile:
+        run = self._tiles()
         failures: list[InputError | DeviceError] = []
         while len(failures) < ATTEMPTS:
             try:
-                steps = timed(tile_steps(self._run, job.position, job.tile))
+                steps = timed(tile_steps(run, job.position, job.tile))
                 (objects, n_invalid), seconds = result_of(steps)
             except (InputError, DeviceError) as error:
                 failures.append(error)
