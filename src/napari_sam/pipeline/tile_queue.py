@@ -140,7 +140,8 @@ class TileQueue:
                     yield warning
             yield self._ended[number].pop(0)
             left -= 1
-        del self._known[number], self._ended[number]
+        self._known.pop(number)
+        self._ended.pop(number, None)  # nothing was awaited of a slice that was done before
 
     def run(self, jobs: Iterable[StitchJob[Any]]) -> Generator[Any, None, None]:
         """Let the processes do other jobs, before the tiles that wait.
