@@ -11,7 +11,8 @@ from ome_zarr_models.v05.image_label import ImageLabel
 from napari_sam.core.errors import ConfigError, OutputError
 from napari_sam.io import open_volume
 from napari_sam.io.label_layout import LabelLayout
-from napari_sam.io.label_writer import LabelWriter, check_target, set_aside
+from napari_sam.io.label_writer import LabelWriter
+from napari_sam.io.output_files import check_target, set_aside
 from slice_writing import write_slice
 
 LAYOUT = LabelLayout(

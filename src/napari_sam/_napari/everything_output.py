@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 from napari_sam.core.errors import OutputError
-from napari_sam.io.label_writer import check_target
+from napari_sam.io.output_files import check_target
 from napari_sam.pipeline.unfinished import is_unfinished
 
 if TYPE_CHECKING:

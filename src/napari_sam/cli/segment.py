@@ -186,7 +186,7 @@ def _show_cost(source: str, target: Path, config: SegmentConfig) -> None:
     from contextlib import closing
 
     from napari_sam.io import open_volume
-    from napari_sam.io.label_writer import check_target
+    from napari_sam.io.output_files import check_target
     from napari_sam.pipeline import estimate_cost
 
     check_target(target, overwrite=config.overwrite, resume=config.resume)

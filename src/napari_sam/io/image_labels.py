@@ -17,8 +17,8 @@ from napari_sam.io.label_image import LabelImage
 from napari_sam.io.label_layout import NgffVersion
 from napari_sam.io.label_saving import EXISTS_CURE, SaveProgress, save_labels
 from napari_sam.io.label_store import listed_labels, update_attributes
-from napari_sam.io.label_writer import output_errors
 from napari_sam.io.ome_zarr import read_multiscale
+from napari_sam.io.output_files import output_errors
 
 __all__ = ["image_version", "label_group_name", "register_labels", "save_into_image"]
 

@@ -16,14 +16,9 @@ from napari_sam.core.errors import OutputError
 from napari_sam.io.label_image import Block, LabelImage
 from napari_sam.io.label_layout import NgffVersion
 from napari_sam.io.label_store import LabelStore
-from napari_sam.io.label_writer import (
-    LabelWriter,
-    check_target,
-    output_errors,
-    remove_store,
-    set_aside,
-)
+from napari_sam.io.label_writer import LabelWriter
 from napari_sam.io.ome_zarr import read_multiscale
+from napari_sam.io.output_files import check_target, output_errors, remove_store, set_aside
 
 __all__ = ["SaveProgress", "save_labels"]
 

@@ -16,8 +16,9 @@ import zarr
 from napari_sam.core.errors import InputError, OutputError
 from napari_sam.io.label_layout import LabelLayout
 from napari_sam.io.label_pyramid import LabelPyramid
-from napari_sam.io.label_writer import LabelWriter, check_target, output_errors
+from napari_sam.io.label_writer import LabelWriter
 from napari_sam.io.ome_zarr import Multiscale, read_multiscale
+from napari_sam.io.output_files import check_target, output_errors
 
 __all__ = ["LABEL_KEY", "LabelStore", "columns_of", "is_label_image", "rows_of"]
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from napari_sam.core.errors import ConfigError, InputError, OutputError
 from napari_sam.core.region import Region
 from napari_sam.io.label_store import LabelStore
-from napari_sam.io.label_writer import output_errors
 from napari_sam.io.ome_zarr import Multiscale, open_zarr
+from napari_sam.io.output_files import output_errors
 from napari_sam.io.table_file import check_file_target, whole_file
 from napari_sam.io.volume import Volume
 

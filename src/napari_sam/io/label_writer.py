@@ -6,12 +6,7 @@ the rest is computed. Until :meth:`LabelWriter.finish` its attributes say that i
 
 from __future__ import annotations
 
-import errno
 import itertools
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -19,26 +14,18 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from napari_sam.core.errors import OutputError
 from napari_sam.core.region import Region
 from napari_sam.io.label_layout import LabelLayout
+from napari_sam.io.output_files import (
+    nothing_to_resume,
+    output_errors,
+    remove_partial_files,
+    sync_path,
+)
 
-__all__ = [
-    "LabelWriter",
-    "check_target",
-    "forget_set_aside",
-    "output_errors",
-    "remove_partial_files",
-    "remove_store",
-    "set_aside",
-    "sync_path",
-]
+__all__ = ["LabelWriter"]
 
-EXISTS_CURE = "Choose another name, or use `--resume` to go on or `--overwrite` to replace it"
 STATE_KEY = "napari_sam"
-PARTIAL = ".partial"
-"""How Zarr ends the name of a file until it is whole."""
-STORE_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 
 
 class LabelWriter:
@@ -124,10 +111,10 @@ class LabelWriter:
             group = zarr.open_group(path, mode="r+")
             state = cast("dict[str, Any]", group.attrs.get(STATE_KEY, {})).get("state")
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise _nothing_to_resume(path, str(error)) from error
+            raise nothing_to_resume(path, str(error)) from error
         if state != "unfinished" and not (may_be_finished and state == "finished"):
             found = "is finished" if state == "finished" else "was not written by napari_sam"
-            raise _nothing_to_resume(path, f"it {found}")
+            raise nothing_to_resume(path, f"it {found}")
         return cls(path, group)
 
     @property
@@ -252,22 +239,6 @@ class LabelWriter:
             self._group.attrs[STATE_KEY] = {"state": "finished"}
 
 
-def sync_path(path: Path) -> None:
-    """Wait until a file, or the names in a folder, would survive a loss of power.
-
-    Parameters
-    ----------
-    path : Path
-    """
-    if path.is_dir() and os.name == "nt":  # Windows knows no such thing for folders
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _halve(
     finer: zarr.Array[Any], coarser: zarr.Array[Any], index: tuple[int, ...], block: Region
 ) -> None:
@@ -276,142 +247,6 @@ def _halve(
     read: tuple[int | slice, ...] = (*index, *above)
     written: tuple[int | slice, ...] = (*index, *block.slices)
     coarser[written] = np.asarray(finer[read])[::2, ::2]
-
-
-def check_target(
-    path: Path, *, overwrite: bool, resume: bool = False, cure: str = EXISTS_CURE
-) -> None:
-    """Refuse a target before anything is computed.
-
-    Parameters
-    ----------
-    path : Path
-        Where the labels will be written.
-    overwrite : bool
-        Whether an existing store may be replaced.
-    resume : bool
-        Whether an unfinished store is to be completed.
-    cure : str
-        What the user can do where something is there already.
-
-    Raises
-    ------
-    OutputError
-        When something is there and may not be replaced, or nothing is there to resume.
-    """
-    if resume:
-        if not path.exists():
-            raise _nothing_to_resume(path, "there is nothing")
-        return
-    if not path.exists():
-        return
-    if not overwrite:
-        raise OutputError(
-            f"The output {path} already exists",
-            rule="Existing results are never replaced unasked",
-            cure=cure,
-        )
-    if not _is_store(path):
-        raise OutputError(
-            f"The output {path} exists and is no Zarr store",
-            rule="Only a Zarr store is replaced, never other files or folders",
-            cure="Choose another name for the output",
-        )
-
-
-def _is_store(path: Path) -> bool:
-    """Whether a folder is a Zarr store, or the beginning of one whose writer was killed."""
-    if any((path / name).exists() for name in STORE_FILES):
-        return True
-    return path.is_dir() and all(file.suffix == PARTIAL for file in path.iterdir())
-
-
-@contextmanager
-def set_aside(path: Path) -> Iterator[None]:
-    """Move an existing store away, and put it back when the block fails.
-
-    Parameters
-    ----------
-    path : Path
-        Store that will be replaced; nothing happens when it does not exist.
-    """
-    backup = _backup(path)
-    had_store = path.exists()
-    if had_store:
-        remove_store(backup)  # left by a run that was killed while it replaced a store
-        with output_errors(path):
-            path.rename(backup)
-    try:
-        yield
-    except BaseException:
-        remove_store(path)
-        if had_store:
-            backup.rename(path)
-        raise
-    remove_store(backup)
-
-
-def forget_set_aside(path: Path) -> None:
-    """Remove what a run that was killed has set aside, when its output is complete.
-
-    Parameters
-    ----------
-    path : Path
-        As it was given to :func:`set_aside`.
-    """
-    remove_store(_backup(path))
-
-
-def _backup(path: Path) -> Path:
-    return path.with_name(f".{path.name}.replaced")
-
-
-def remove_partial_files(folder: Path) -> None:
-    """Remove files that a process began to write when it was killed.
-
-    Parameters
-    ----------
-    folder : Path
-        Only what lies directly in it is looked at.
-    """
-    for file in folder.glob(f"*{PARTIAL}"):
-        file.unlink(missing_ok=True)
-
-
-def remove_store(path: Path) -> None:
-    """Remove a store that holds nothing worth keeping.
-
-    Parameters
-    ----------
-    path : Path
-    """
-    shutil.rmtree(path, ignore_errors=True)
-
-
-@contextmanager
-def output_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's errors into messages with a cure.
-
-    Parameters
-    ----------
-    path : Path
-        What is being written.
-
-    Raises
-    ------
-    OutputError
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            rule = "The disk or quota is full"
-            cure = "Free space and repeat the command, with `--resume` if slices were finished"
-        else:
-            rule = "The output folder must exist or be creatable, and be writable by this user"
-            cure = "Choose another folder, or change its permissions"
-        reason = error.strerror or str(error)
-        raise OutputError(f"{path} cannot be written: {reason}", rule=rule, cure=cure) from error
 
 
 def _create_level(
@@ -427,12 +262,4 @@ def _create_level(
         fill_value=0,
         chunk_key_encoding={"name": "v2" if is_v2 else "default", "separator": "/"},
         dimension_names=None if is_v2 else list(layout.axis_names),
-    )
-
-
-def _nothing_to_resume(path: Path, found: str) -> OutputError:
-    return OutputError(
-        f"The output {path} cannot be resumed: {found}",
-        rule="Only an unfinished result of `napari-sam segment` can be completed",
-        cure="Leave out `--resume`, or check the path",
     )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from napari_sam.core.errors import ConfigError, InputError, OutputError
-from napari_sam.io.label_writer import check_target, output_errors
+from napari_sam.io.output_files import check_target, output_errors
 
 __all__ = ["check_file_target", "check_table_path", "whole_file", "write_table"]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from napari_sam.io import Volume, open_volume
 from napari_sam.io.label_tiff import write_label_tiff
-from napari_sam.io.label_writer import output_errors, remove_store, sync_path
+from napari_sam.io.output_files import output_errors, remove_store, sync_path
 from napari_sam.io.table_file import write_table
 from napari_sam.pipeline.config import SegmentConfig
 from napari_sam.pipeline.events import Completing, Event, SliceDone, Warned

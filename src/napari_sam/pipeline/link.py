@@ -20,8 +20,9 @@ from napari_sam.core.errors import InputError, OutputError
 from napari_sam.io import Volume, open_volume
 from napari_sam.io.label_layout import LabelLayout
 from napari_sam.io.label_store import is_label_image, listed_labels
-from napari_sam.io.label_writer import LabelWriter, check_target, set_aside
+from napari_sam.io.label_writer import LabelWriter
 from napari_sam.io.ome_zarr import Multiscale, read_multiscale
+from napari_sam.io.output_files import check_target, set_aside
 from napari_sam.pipeline.events import Finished, SliceDone, Warned
 from napari_sam.pipeline.link_config import LinkConfig
 from napari_sam.pipeline.link_stack import LabelStack, SliceLinked, link_stack, write_linked

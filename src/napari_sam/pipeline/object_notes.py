@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.errors import OutputError
-from napari_sam.io.label_writer import output_errors, sync_path
+from napari_sam.io.output_files import output_errors, sync_path
 from napari_sam.labels import Paintings
 from napari_sam.pipeline.tile_results import save_arrays
 from napari_sam.tiling import TileGrid

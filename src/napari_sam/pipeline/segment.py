@@ -18,8 +18,8 @@ from typing import Any
 from napari_sam.core.errors import ConfigError
 from napari_sam.core.memory import give_back_free_memory
 from napari_sam.io import Volume, open_volume
-from napari_sam.io.label_writer import check_target
 from napari_sam.io.location import as_location, local_target
+from napari_sam.io.output_files import check_target
 from napari_sam.pipeline.completion import RunFolder, complete
 from napari_sam.pipeline.config import SegmentConfig
 from napari_sam.pipeline.events import (

@@ -14,8 +14,8 @@ from napari_sam.io.image_labels import image_version, label_group_name, register
 from napari_sam.io.label_layout import LabelLayout, NgffVersion
 from napari_sam.io.label_store import listed_labels
 from napari_sam.io.label_tiff import check_tiff_path
-from napari_sam.io.label_writer import (
-    LabelWriter,
+from napari_sam.io.label_writer import LabelWriter
+from napari_sam.io.output_files import (
     forget_set_aside,
     remove_partial_files,
     remove_store,

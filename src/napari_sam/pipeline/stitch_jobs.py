@@ -14,7 +14,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.io.label_writer import LabelWriter, output_errors
+from napari_sam.io.label_writer import LabelWriter
+from napari_sam.io.output_files import output_errors
 from napari_sam.labels import (
     MEASURE,
     NO_MATCHES,

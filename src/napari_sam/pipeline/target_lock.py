@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from napari_sam.core.errors import OutputError
-from napari_sam.io.label_writer import output_errors
+from napari_sam.io.output_files import output_errors
 
 __all__ = ["locked"]
 

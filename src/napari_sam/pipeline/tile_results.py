@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.errors import OutputError
-from napari_sam.io.label_writer import output_errors, remove_store
+from napari_sam.io.output_files import output_errors, remove_store
 from napari_sam.labels import PIECE, TileLabels, pieces_of
 from napari_sam.pipeline.segmenters import TileObjects
 from napari_sam.tiling import TileGrid

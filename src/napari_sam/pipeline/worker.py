@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from napari_sam.core.errors import CheckpointError, DeviceError, InputError, OutputError
 from napari_sam.core.steps import result_of, timed
 from napari_sam.io import open_volume
-from napari_sam.io.label_writer import output_errors
+from napari_sam.io.output_files import output_errors
 from napari_sam.pipeline.config import SegmentConfig
 from napari_sam.pipeline.segmenters import TileSegmenter, load_segmenter
 from napari_sam.pipeline.source import SliceSource
