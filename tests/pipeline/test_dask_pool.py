@@ -246,6 +246,28 @@ def test_a_scheduler_that_is_not_there(
     assert not (tmp_path / "a.zarr").exists()
 
 
+def test_without_dask_it_is_said_how_to_get_it(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    config = dataclasses.replace(CONFIG, dask="local")
+    with pytest.raises(ConfigError, match=r"Dask is not installed.*distributed"):
+        list(segment_volume(image, tmp_path / "a.zarr", config, Threshold()))
+    assert not (tmp_path / "a.zarr").exists()
+
+
+def test_a_worker_that_only_stitches_needs_no_model(
+    image: Path, tmp_path: Path, cluster: Cluster
+) -> None:
+    cluster.add_worker("--resources", "GPU=1")
+    other = cluster.add_worker()
+    config = on(cluster, dask_resources=(("GPU", 1.0),))
+    list(segment_volume(image, tmp_path / "a.zarr", config, Threshold()))
+    list(segment_volume(image, tmp_path / "b" / "a.zarr", CONFIG, Threshold()))
+    assert bytes_of(tmp_path / "a.zarr") == bytes_of(tmp_path / "b" / "a.zarr")
+    assert str(other.pid) not in pids(tmp_path)
+
+
 def test_options_that_do_not_fit() -> None:
     with pytest.raises(ConfigError, match="without a Dask cluster"):
         SegmentConfig(dask_resources=(("GPU", 1.0),))
