@@ -1,5 +1,6 @@
 """Run the whole test suite, also the tests that open a window: what `make test` runs.
 
+The tests that open windows run beside the others, in a process of their own: they wait a lot.
 On Linux it starts an Xvfb of its own, so that no window appears and nothing depends on the desktop.
 Where no screen can be had, the tests that need one are left out, loudly; under CI (the variable
 ``CI`` is set) that is a failure instead. Further words go to pytest.
@@ -12,8 +13,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import system_libraries
 
@@ -23,21 +25,73 @@ SCREEN = "1600x1200x24"
 
 def main(arguments: Sequence[str]) -> int:
     with screen() as environment:
-        words = list(arguments)
         if environment is None:
             print(_NO_SCREEN, file=sys.stderr, flush=True)
             if os.environ.get("CI"):
                 return 1
-            words += ["-m", "not gui"]
-        if not arguments:
-            # Coverage of a part of the suite says nothing, so it is measured over the whole.
-            words += ["--cov", "--cov-report=term:skip-covered"]
-            words += ["--cov-fail-under=0"] if environment is None else []
-        pytest = [sys.executable, "-m", "pytest", *words]
-        done = subprocess.run(pytest, cwd=ROOT, env=environment or os.environ, check=False)
+        code = _run_part(arguments, environment) if arguments else _run_all(environment)
     if environment is None:
         print(_NO_SCREEN, file=sys.stderr)
+    return code
+
+
+def _run_part(arguments: Sequence[str], environment: dict[str, str] | None) -> int:
+    words = [*arguments, *([] if environment else ["-m", "not gui"])]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *words],
+        cwd=ROOT,
+        env=environment or os.environ,
+        check=False,
+    )
     return done.returncode
+
+
+def _run_all(environment: dict[str, str] | None) -> int:
+    """Run the tests that open windows beside the others, and measure the coverage of both.
+
+    Coverage of a part of the suite says nothing, so it is measured over the whole only.
+    """
+    marks = {"engine": "not gui"} | ({"windows": "gui"} if environment else {})
+    with TemporaryDirectory() as folder:
+        running = {
+            name: _begin(name, mark, Path(folder), environment or dict(os.environ))
+            for name, mark in marks.items()
+        }
+        try:
+            codes = [process.wait() for process in running.values()]
+        except BaseException:
+            for process in running.values():
+                process.terminate()
+            raise
+        if environment:
+            print((Path(folder) / "windows.txt").read_text(encoding="utf-8"), flush=True)
+        for words in (
+            ["combine", "--quiet", folder],
+            ["report", *([] if environment else ["--fail-under=0"])],
+        ):
+            command = [sys.executable, "-m", "coverage", *words]
+            codes.append(subprocess.run(command, cwd=ROOT, check=False).returncode)
+    return max(codes)
+
+
+def _begin(
+    name: str, mark: str, folder: Path, environment: dict[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start the tests with a mark; those of windows write to a file, to be shown at the end."""
+    environment = {**environment, "COVERAGE_FILE": str(folder / f".coverage.{name}")}
+    environment.setdefault("OMP_NUM_THREADS", "1")  # each has a processor
+    words = ["-m", mark, "--cov", "--cov-report=", "--cov-fail-under=0"]
+    with ExitStack() as opened:
+        output = None
+        if name == "windows":
+            output = opened.enter_context((folder / "windows.txt").open("wb"))
+        return subprocess.Popen(
+            [sys.executable, "-m", "pytest", *words],
+            cwd=ROOT,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT if output else None,
+        )
 
 
 _NO_SCREEN = (

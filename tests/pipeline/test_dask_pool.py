@@ -326,8 +326,9 @@ def test_ctrl_c_ends_a_local_cluster_quietly(image: Path, tmp_path: Path) -> Non
 
 
 def test_a_scheduler_that_ends_is_said_and_another_one_completes(
-    image: Path, tmp_path: Path, cluster: Cluster
+    image: Path, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("napari_sam.pipeline.dask_pool.CONNECT_S", 3)  # also to connect again
     cluster.add_worker()
     seen: list[Event] = []
 

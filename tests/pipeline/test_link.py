@@ -237,6 +237,7 @@ def test_an_existing_output_is_refused_or_replaced(source, tmp_path):
     linked(source, target, overwrite=True)
     other = tmp_path / "folder"
     other.mkdir()
+    (other / "notes.txt").touch()
     with pytest.raises(OutputError, match="no Zarr store"):
         next(link_volume(source, other, LinkConfig(overwrite=True)))
 

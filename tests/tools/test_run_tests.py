@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 import run_tests
@@ -50,6 +51,46 @@ def test_without_a_screen_continuous_integration_fails(
     monkeypatch.setenv("CI", "true")
     assert run_tests.main([]) == 1
     assert commands == []
+
+
+class Part:
+    """A run of a part of the suite that ends at once."""
+
+    started: ClassVar[list[Part]] = []
+    codes: ClassVar[dict[str, int]] = {}
+
+    def __init__(self, command: list[str], **options: Any) -> None:
+        self.mark = command[command.index("-m", 3) + 1]
+        self.coverage = options["env"]["COVERAGE_FILE"]
+        self.started.append(self)
+        if options["stdout"]:
+            options["stdout"].write(b"windows were opened")
+
+    def wait(self) -> int:
+        return self.codes.get(self.mark, 0)
+
+
+@pytest.mark.parametrize(("codes", "expected"), [({}, 0), ({"gui": 1}, 1), ({"not gui": 3}, 3)])
+def test_windows_are_tested_beside_the_rest_and_covered_together(
+    monkeypatch: pytest.MonkeyPatch,
+    commands: list[list[str]],
+    capsys: pytest.CaptureFixture[str],
+    codes: dict[str, int],
+    expected: int,
+) -> None:
+    @contextmanager
+    def some() -> Iterator[dict[str, str]]:
+        yield {"DISPLAY": ":9"}
+
+    monkeypatch.setattr(run_tests, "screen", some)
+    monkeypatch.setattr(subprocess, "Popen", Part)
+    monkeypatch.setattr(Part, "started", [])
+    monkeypatch.setattr(Part, "codes", codes)
+    assert run_tests.main([]) == expected
+    assert [part.mark for part in Part.started] == ["not gui", "gui"]
+    assert len({part.coverage for part in Part.started}) == 2
+    assert "windows were opened" in capsys.readouterr().out
+    assert [command[3] for command in commands] == ["combine", "report"]
 
 
 @pytest.mark.gui
