@@ -1,6 +1,6 @@
 """Measure how `segment_volume` grows with the volume: memory, time per tile, and what is overhead.
 
-    python benchmarks/volume.py [--side 2048] [--slices 4] [--factors 1 8 64] [--json FILE]
+    python benchmarks/volume.py [--side 1920] [--slices 4] [--factors 1 8 64] [--json FILE]
 
 For each factor it writes a Zarr volume of discs that many times as large, half of it by more rows
 and columns and half by more slices, and segments it in a process of its own with a threshold, which
@@ -37,10 +37,12 @@ from napari_sam.pipeline import (
     TileObjects,
     segment_volume,
 )
+from napari_sam.tiling import tile_grid
 
 STEP = 48
+TILE = 384
 BUSY_SECONDS = 0.5
-CONFIG = SegmentConfig(axes="ZYX", contrast_limits=(0.0, 255.0))
+CONFIG = SegmentConfig(axes="ZYX", tile=TILE, contrast_limits=(0.0, 255.0))
 
 
 def write_volume(path: Path, shape: tuple[int, int, int]) -> None:
@@ -62,6 +64,13 @@ def discs(tile: np.ndarray) -> np.ndarray:
 
     labels: np.ndarray = ndimage.label(tile[..., 0] > 100)[0]
     return labels
+
+
+def pixels_read(source: Path) -> int:
+    """Count the pixels of all tiles with their halos: tiles at the border have less."""
+    n_slices, *shape_yx = zarr.open_array(source, mode="r").shape
+    grid = tile_grid(tuple(shape_yx), TILE, CONFIG.halo)
+    return n_slices * sum(tile.read.shape[0] * tile.read.shape[1] for tile in grid)
 
 
 def peak_mb() -> float:
@@ -86,6 +95,7 @@ def run_one(source: Path, target: Path) -> dict[str, float]:
         "MB before": round(before),
         "MB at most": round(peak_mb()),
         "ms a tile": round(1e3 * seconds / n_tiles, 1),
+        "ns a pixel": round(1e9 * seconds / pixels_read(source), 1),
         "ms to read a tile": round(1e3 * segmenting / n_tiles, 1),
     }
 
@@ -129,7 +139,7 @@ def model_seconds(tile: np.ndarray) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--side", type=int, default=2048)
+    parser.add_argument("--side", type=int, default=1920)
     parser.add_argument("--slices", type=int, default=4)
     parser.add_argument("--factors", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--json", type=Path)
@@ -142,7 +152,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         for factor in arguments.factors:
             source, target = Path(folder) / f"{factor}.zarr", Path(folder) / f"out{factor}.zarr"
-            side = round(arguments.side * factor**0.25)
+            side = TILE * round(arguments.side * factor**0.25 / TILE)  # no narrow tiles at the end
             shape = (round(arguments.slices * factor**0.5), side, side)
             write_volume(source, shape)
             command = [sys.executable, __file__, "--one", str(source), str(target)]
