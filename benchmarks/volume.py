@@ -120,7 +120,7 @@ def run_workers(source: Path, folder: Path) -> dict[int, float]:
     for workers in (1, 2):
         config = dataclasses.replace(CONFIG, workers=workers)
         begun = time.perf_counter()
-        for _ in segment_volume(source, folder / f"{workers}.zarr", config, Busy()):
+        for _ in segment_volume(source, folder / f"workers{workers}.zarr", config, Busy()):
             pass
         seconds[workers] = time.perf_counter() - begun
     return seconds
@@ -158,6 +158,7 @@ def main() -> None:
             command = [sys.executable, __file__, "--one", str(source), str(target)]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             results[f"{factor} x: {' x '.join(map(str, shape))}"] = json.loads(done.stdout)
+            print(done.stdout, end="", file=sys.stderr, flush=True)
         smallest = Path(folder) / f"{arguments.factors[0]}.zarr"
         workers = run_workers(smallest, Path(folder))
         tile = np.asarray(zarr.open_array(source, mode="r")[0, :512, :512])
