@@ -79,12 +79,10 @@ def embed(ctx: click.Context, /, source: str, **options: Any) -> None:
 
 
 def _config(options: dict[str, Any]) -> EmbedConfig:
-    from napari_sam.pipeline import SliceRange, parse_slices
+    from napari_sam.cli.segment_config import read_slices
     from napari_sam.pipeline.embed import EmbedConfig
 
-    for name in ("slices", "times"):
-        text = options.pop(name)
-        options[name] = SliceRange() if text is None else parse_slices(text)
+    read_slices(options)
     size = options.pop("cache_size")
     options["cache_bytes"] = None if size is None else round(size * GIGABYTE)
     options["contrast_limits"] = options["contrast_limits"] or None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_sam.pipeline import AutomaticOptions, LinkConfig, SegmentConfig
 
-__all__ = ["segment_config"]
+__all__ = ["read_slices", "segment_config"]
 
 
 def segment_config(options: dict[str, Any]) -> SegmentConfig:
@@ -27,16 +27,34 @@ def segment_config(options: dict[str, Any]) -> SegmentConfig:
     ConfigError
         When a value is out of range, or two options exclude each other.
     """
-    from napari_sam.pipeline import SegmentConfig, SliceRange, parse_slices
+    from napari_sam.pipeline import SegmentConfig
 
-    for name in ("slices", "times"):
-        text = options.pop(name)
-        options[name] = SliceRange() if text is None else parse_slices(text)
+    read_slices(options)
     options["automatic"] = _automatic_options(options)
     options["contrast_limits"] = options["contrast_limits"] or None
     options["link"] = _link_config(options)
     options["dask_resources"] = tuple(map(_resource, options["dask_resources"]))
     return SegmentConfig(**options)
+
+
+def read_slices(options: dict[str, Any]) -> None:
+    """Read the options that choose slices.
+
+    Parameters
+    ----------
+    options : dict
+        In which the texts of ``slices`` and ``times`` become ranges.
+
+    Raises
+    ------
+    ConfigError
+        When a text is no range.
+    """
+    from napari_sam.pipeline import SliceRange, parse_slices
+
+    for name in ("slices", "times"):
+        text = options[name]
+        options[name] = SliceRange() if text is None else parse_slices(text)
 
 
 def _automatic_options(options: dict[str, Any]) -> AutomaticOptions:

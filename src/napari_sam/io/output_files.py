@@ -12,6 +12,7 @@ from pathlib import Path
 from napari_sam.core.errors import OutputError
 
 __all__ = [
+    "check_apart",
     "check_target",
     "forget_set_aside",
     "nothing_to_resume",
@@ -66,6 +67,29 @@ def check_target(
             f"The output {path} exists and is no Zarr store",
             rule="Only a Zarr store is replaced, never other files or folders",
             cure="Choose another name for the output",
+        )
+
+
+def check_apart(source: Path, target: Path, *, rule: str, cure: str) -> None:
+    """Refuse an output that lies at, in or around its input.
+
+    Parameters
+    ----------
+    source, target : Path
+        Input and output.
+    rule, cure : str
+        Where such an output lies, and what the user can do.
+
+    Raises
+    ------
+    OutputError
+    """
+    here, there = source.resolve(), target.resolve()
+    if here == there or here in there.parents or there in here.parents:
+        raise OutputError(
+            f"The output {target} and the input {source} lie one in the other",
+            rule=rule,
+            cure=cure,
         )
 
 

@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from napari_sam.core.axes import guess_axes, normalize_axes
-from napari_sam.core.errors import InputError, OutputError
+from napari_sam.core.errors import InputError
 from napari_sam.io import Volume, open_volume
 from napari_sam.io.label_layout import LabelLayout
 from napari_sam.io.label_store import is_label_image, listed_labels
 from napari_sam.io.label_writer import LabelWriter
 from napari_sam.io.ome_zarr import Multiscale, read_multiscale
-from napari_sam.io.output_files import check_target, set_aside
+from napari_sam.io.output_files import check_apart, check_target, set_aside
 from napari_sam.pipeline.events import Finished, SliceDone, Warned
 from napari_sam.pipeline.link_config import LinkConfig
 from napari_sam.pipeline.link_stack import LabelStack, SliceLinked, link_stack, write_linked
@@ -32,6 +32,8 @@ from napari_sam.pipeline.target_lock import locked
 __all__ = ["LinkConfig", "LinkEvent", "LinkPlanned", "SliceLinked", "link_volume"]
 
 EXISTS_CURE = "Choose another name, or use `--overwrite` to replace it"
+APART_RULE = "Linked labels are written beside the labels that they are made from"
+APART_CURE = "Choose another name for the output, in another folder"
 IMAGE_OF_LABELS = "../../"
 """The image that the labels in its group ``labels`` belong to, where they do not say it."""
 
@@ -102,7 +104,7 @@ def link_volume(
     check_target(target, overwrite=config.overwrite, cure=EXISTS_CURE)
     with closing(open_volume(source, config.axes)) as volume:
         for path in (source, *volume_files(volume)):
-            _check_apart(path, target)
+            check_apart(path, target, rule=APART_RULE, cure=APART_CURE)
         multiscale = read_multiscale(source) if volume.is_ngff else None
         _check_source(source, volume, multiscale)
         stack = LabelStack(volume, config)
@@ -145,16 +147,6 @@ def _check_source(source: Path, volume: Volume, multiscale: Multiscale | None) -
             f"The labels {source} are marked unfinished",
             rule="Only labels that are complete are linked",
             cure="Complete them first, with `napari-sam segment` and `--resume`, or make them anew",
-        )
-
-
-def _check_apart(source: Path, target: Path) -> None:
-    here, there = source.resolve(), target.resolve()
-    if here == there or here in there.parents or there in here.parents:
-        raise OutputError(
-            f"The output {target} and the input {source} lie one in the other",
-            rule="Linked labels are written beside the labels that they are made from",
-            cure="Choose another name for the output, in another folder",
         )
 
 

@@ -16,6 +16,7 @@ from napari_sam.io.label_store import listed_labels
 from napari_sam.io.label_tiff import check_tiff_path
 from napari_sam.io.label_writer import LabelWriter
 from napari_sam.io.output_files import (
+    check_apart,
     forget_set_aside,
     remove_partial_files,
     remove_store,
@@ -30,6 +31,8 @@ from napari_sam.pipeline.tile_results import tile_folder
 
 __all__ = ["SegmentTarget"]
 
+APART_RULE = "Labels are written beside their image, or into the group `labels` of an OME-Zarr"
+APART_CURE = "Choose another name in another folder, or IMAGE/labels/NAME for an OME-Zarr"
 IMAGE_OF_LABELS = "../../"
 """Where the image lies, seen from labels in its group."""
 
@@ -92,7 +95,7 @@ class SegmentTarget:
         if volume.is_ngff and _is_label_place(path, image):
             return cls._inside(path, image, config)
         for file in (image, *volume_files(volume)):
-            _check_apart(file, path)
+            check_apart(file, path, rule=APART_RULE, cure=APART_CURE)
         source_image = _relative(image, path) if volume.is_ngff else None
         return cls(path, config.ngff_version or "0.5", source_image, False)
 
@@ -272,13 +275,3 @@ def _relative(image: Path, target: Path) -> str | None:
         return Path(os.path.relpath(image.resolve(), target.resolve())).as_posix()
     except ValueError:  # another drive on Windows: no relative path leads there
         return None
-
-
-def _check_apart(source: Path, target: Path) -> None:
-    here, there = source.resolve(), target.resolve()
-    if here == there or here in there.parents or there in here.parents:
-        raise OutputError(
-            f"The output {target} and the input {source} lie one in the other",
-            rule="Labels are written beside their image, or into the group `labels` of an OME-Zarr",
-            cure="Choose another name in another folder, or IMAGE/labels/NAME for an OME-Zarr",
-        )
