@@ -358,9 +358,12 @@ def test_small_regions_are_removed_from_native_masks(compact: Sam) -> None:
 
 
 def test_the_batch_size_suits_the_device_and_changes_no_mask(compact: Sam) -> None:
-    assert AutomaticMaskGenerator(compact).options.batch_size("cpu") < 64
-    assert AutomaticMaskGenerator(compact).options.batch_size("cuda") == 64
-    assert AutomaticMaskGenerator(compact, points_per_batch=3).options.batch_size("cuda") == 3
+    assert AutomaticMaskGenerator(compact).options.batch_size(torch.device("cpu")) < 64
+    assert AutomaticMaskGenerator(compact).options.batch_size(torch.device("cuda")) == 64
+    assert (
+        AutomaticMaskGenerator(compact, points_per_batch=3).options.batch_size(torch.device("cuda"))
+        == 3
+    )
     image = image_of((100, 120))
     one = AutomaticMaskGenerator(compact, **LOOSE).generate(image)
     other = AutomaticMaskGenerator(compact, **LOOSE, points_per_batch=64).generate(image)

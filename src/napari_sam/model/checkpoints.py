@@ -14,12 +14,8 @@ from torch.overrides import TorchFunctionMode
 
 from napari_sam.core.errors import CheckpointError
 from napari_sam.model.builders import build_sam
-from napari_sam.model.devices import (
-    is_out_of_memory,
-    map_format,
-    resolve_device,
-    translate_torch_errors,
-)
+from napari_sam.model.devices import is_out_of_memory, resolve_device, translate_torch_errors
+from napari_sam.model.execution import execution_for
 from napari_sam.model.registry import MODELS, ModelEntry, find_model
 from napari_sam.model.sam import Sam
 from napari_sam.model.store import model_path, verify_file
@@ -73,7 +69,7 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "auto") ->
         architecture = entry.architecture if entry else detect_architecture(state)
         sam = build_from_state(architecture, state, source=str(path)).to(target).eval()
         for part in (sam.prompt_encoder, sam.mask_decoder):
-            part.to(memory_format=map_format(target))  # type: ignore[call-overload]
+            part.to(memory_format=execution_for(target).map_format)  # type: ignore[call-overload]
     sam.name = entry.name if entry else path.stem
     sam.digest = digest
     return sam

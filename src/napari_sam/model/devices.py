@@ -9,7 +9,7 @@ import torch
 
 from napari_sam.core.errors import ConfigError, DeviceError, OutOfMemoryError
 
-__all__ = ["is_out_of_memory", "map_format", "resolve_device", "translate_torch_errors"]
+__all__ = ["is_out_of_memory", "resolve_device", "translate_torch_errors"]
 
 # what the allocators of CPU and MPS say; only CUDA has an exception of its own
 _OUT_OF_MEMORY_WORDS = ("out of memory", "not enough memory", "can't allocate memory")
@@ -52,25 +52,6 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
         case _:
             raise _unknown_device(device)
     return resolved
-
-
-def map_format(device: torch.device) -> torch.memory_format:
-    """Return the order in memory in which a device decodes maps (N, C, H, W) fastest.
-
-    A CPU takes the channels of a pixel together: the compact model's click costs two thirds. Other
-    devices keep torch's own order.
-
-    Parameters
-    ----------
-    device : torch.device
-        Where the maps are.
-
-    Returns
-    -------
-    torch.memory_format
-        For the image embedding and for the weights of prompt encoder and mask decoder.
-    """
-    return torch.channels_last if device.type == "cpu" else torch.contiguous_format
 
 
 @contextmanager

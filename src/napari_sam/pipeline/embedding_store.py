@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_sam.io.embedding_cache import EmbeddingCache
-from napari_sam.model.devices import map_format, translate_torch_errors
+from napari_sam.model.devices import translate_torch_errors
+from napari_sam.model.execution import execution_for
 from napari_sam.model.layers import ImageFeatures
 from napari_sam.model.sam import Sam
 from napari_sam.predict.embedding import ImageEmbedding, encode_steps
@@ -258,7 +259,7 @@ class EmbeddingStore:
         """Bring a map (C, h, w) from disk to the device, (1, C, h, w)."""
         device = self._sam.device
         level_on_device = torch.from_numpy(level)[None].to(device)
-        return level_on_device.contiguous(memory_format=map_format(device))
+        return level_on_device.contiguous(memory_format=execution_for(device).map_format)
 
     def _write_in_background(self, disk_key: str, embedding: ImageEmbedding) -> None:
         """Store an embedding while the first clicks are answered.

@@ -203,7 +203,7 @@ class ModelSegmenter:
         self._model = model
         self._options = options.given()
         generator = everything_generator(model, **self._options)  # refuses options at once
-        self.batch = generator.options.batch_size(model.device.type)
+        self.batch = generator.options.batch_size(model.device)
         self.device: str = model.device.type
         self.window = int(model.input_spec.size)
         self.keeps_8bit = model.input_spec.contrast == "as_is"

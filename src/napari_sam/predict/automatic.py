@@ -252,7 +252,7 @@ class AutomaticMaskGenerator:
         embedding, pixels = yield from self._encode(image, contrast)
         size_yx, spec = embedding.original_size_yx, self.sam.input_spec
         prompted = prompted_crops(self.sam, embedding, self.options)
-        size = self.options.batch_size(self.sam.device.type)
+        size = self.options.batch_size(self.sam.device)
         total = sum(-(-len(points) // size) for _, points in prompted)
         done, n_found, crops = 0, 0, list[CropCandidates]()
         yield AutomaticProgress(done, total, n_found)

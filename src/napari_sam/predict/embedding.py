@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_sam.model.devices import map_format, translate_torch_errors
+from napari_sam.model.devices import translate_torch_errors
+from napari_sam.model.execution import execution_for
 from napari_sam.model.layers import ImageFeatures
 from napari_sam.model.sam import Sam
 from napari_sam.predict.transforms import ImageTransform
@@ -190,7 +191,7 @@ def _start_mosaic(
 ) -> ImageFeatures:
     """Make maps of the whole frame that hold one window; the window's own where it is alone."""
     levels = [part.features.embedding, *part.features.skips]
-    order = map_format(levels[0].device)
+    order = execution_for(levels[0].device).map_format
     if part.window.size_yx == frame_yx:
         embedding, *skips = [
             level.to(dtype or level.dtype).contiguous(memory_format=order) for level in levels

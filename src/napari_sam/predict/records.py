@@ -7,21 +7,18 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from napari_sam.core.errors import ConfigError
 from napari_sam.masks import CocoRLE, PackedMask, UncompressedRLE, compress_rle, encode_rle
+from napari_sam.model.execution import execution_for
 from napari_sam.model.sam import InputSpec
 
 __all__ = ["AutomaticOptions", "AutomaticProgress", "MaskRecord", "OutputMode", "PointSource"]
 
 OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
 PointSource = Literal["grid", "instance_head"]
-
-
-_POINTS_PER_BATCH = {"cpu": 8, "mps": 16}
-"""Where a few points already fill the device: more only move memory about, at two to three times
-the time on a CPU."""
 
 
 class AutomaticProgress(NamedTuple):
@@ -173,9 +170,9 @@ class AutomaticOptions:
                 cure="Give one grid per layer, layer 0 first",
             )
 
-    def batch_size(self, device_type: str) -> int:
+    def batch_size(self, device: torch.device) -> int:
         """Points per call of the mask decoder: as given, else what suits the device."""
-        return self.points_per_batch or _POINTS_PER_BATCH.get(device_type, 64)
+        return self.points_per_batch or execution_for(device).points_per_batch
 
     def thresholds(self, spec: InputSpec) -> tuple[float, float]:
         """Predicted-IoU and stability threshold: as given, else the model's own defaults.
