@@ -314,14 +314,12 @@ class AutomaticMaskGenerator:
             embedding, origin = SamPredictor(self.sam).encode_pixels(inside), (y0, x0)
             features = embedding.as_features()
         transform = embedding.transform
-        with translate_torch_errors():
-            upsampler = MaskUpsampler.for_window(
-                transform,
-                window or whole_frame(transform),
-                self.sam.device,
-                self.sam.mask_threshold,
-                self.options.stability_score_offset,
-            )
+        upsampler = MaskUpsampler.for_window(
+            transform,
+            window or whole_frame(transform),
+            self.sam.mask_threshold,
+            self.options.stability_score_offset,
+        )
         return _CropView(features, transform, upsampler, origin, is_encoded_alone)
 
     def _process_batch(

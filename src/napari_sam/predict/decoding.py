@@ -96,9 +96,7 @@ def decode_all_masks(
         embedded = sam.prompt_encoder(*_as_tensors(prompts, view, sam.device), grid)
         image_pe = sam.prompt_encoder.dense_pe(grid)
         logits, iou = sam.mask_decoder(features, image_pe, embedded, ALL_MASKS)
-        upsampler = MaskUpsampler.for_window(
-            view.transform, view.window, logits.device, sam.mask_threshold
-        )
+        upsampler = MaskUpsampler.for_window(view.transform, view.window, sam.mask_threshold)
         stability = [region.stability for region in upsampler.upsample(logits[0])]
         return AllMasks(
             logits[0].cpu().numpy(),

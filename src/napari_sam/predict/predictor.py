@@ -219,9 +219,7 @@ class SamPredictor:
         for indices, windows, logits, iou in self._decode(embedding, prompts, multimask):
             predicted_iou[indices] = iou.cpu().numpy()
             for index, window, object_logits in zip(indices, windows, logits, strict=True):
-                upsampler = MaskUpsampler.for_window(
-                    transform, window, object_logits.device, threshold
-                )
+                upsampler = MaskUpsampler.for_window(transform, window, threshold)
                 rows, cols = window.cells(transform.low_res_stride)
                 low_res[index, :, rows, cols] = object_logits.cpu().numpy()
                 for m, region in enumerate(upsampler.upsample(object_logits)):
