@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import io
 import os
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from local_models import register
 from napari_sam.core.errors import CheckpointError, ConfigError, DeviceError, OutOfMemoryError
+from napari_sam.model import hashing
 from napari_sam.model.builders import build_sam
 from napari_sam.model.checkpoints import load_model, read_state_dict
 from napari_sam.model.sam import Sam
@@ -315,6 +317,79 @@ def test_building_a_model_imports_no_compiler() -> None:
         "for architecture in ARCHITECTURES:\n"
         "    with torch.device('meta'), checkpoints._NoRandomNumbers():\n"
         "        build_sam(architecture)\n"
-        "sys.exit('torch._dynamo' in sys.modules)\n"
+        "sys.exit(bool({'torch._dynamo', 'sympy'} & set(sys.modules)))\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def _mapped_files() -> str:
+    return Path("/proc/self/maps").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux what is mapped")
+@pytest.mark.parametrize("kind", ["safetensors", "zip", "legacy"])
+def test_weights_are_mapped_where_the_file_allows_it(
+    kind: str, state: State, tmp_path: Path
+) -> None:
+    path = tmp_path / ("mine.safetensors" if kind == "safetensors" else "mine.pth")
+    if kind == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=kind == "zip")
+    sam = load_model(path, device="cpu")
+    assert (str(path) in _mapped_files()) == (kind != "legacy")
+    _assert_holds(sam, state)
+    del sam
+    gc.collect()
+    assert str(path) not in _mapped_files()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there, a file in use stays")
+@pytest.mark.parametrize("removed", [True, False])
+def test_a_model_outlives_its_file(removed: bool, state: State, tmp_path: Path) -> None:
+    path = _save(state, tmp_path / "mine.pt")
+    sam = load_model(path, device="cpu")
+    if removed:
+        path.unlink()
+    else:
+        other = _save({k: torch.zeros_like(v) for k, v in state.items()}, tmp_path / "other.pt")
+        os.replace(other, path)
+    _assert_holds(sam, state)
+
+
+def test_training_a_loaded_model_leaves_its_file_alone(state: State, tmp_path: Path) -> None:
+    path = _save(state, tmp_path / "mine.pt")
+    before = path.read_bytes()
+    sam = load_model(path, device="cpu")
+    with torch.no_grad():
+        for parameter in sam.parameters():
+            parameter.add_(1.0)
+    assert path.read_bytes() == before
+    _assert_holds(load_model(path, device="cpu"), state)
+
+
+def test_each_call_gives_a_model_of_its_own(state: State, tmp_path: Path) -> None:
+    path = _save(state, tmp_path / "mine.pt")
+    changed, other = load_model(path, device="cpu"), load_model(path, device="cpu")
+    with torch.no_grad():
+        for parameter in changed.parameters():
+            parameter.add_(1.0)
+    _assert_holds(other, state)
+    assert torch.equal(changed.pixel_mean, other.pixel_mean)
+
+
+def test_a_model_that_is_loaded_again_is_hashed_once(
+    state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hashing, "SETTLED_SECONDS", -1.0)
+    target = tmp_path / "home" / "models" / "local.pt"
+    target.parent.mkdir(parents=True)
+    content = _save(state, target).read_bytes()
+    register(monkeypatch, content)
+    digest = load_model("local", device="cpu").digest
+    with monkeypatch.context() as patched:
+        patched.setattr(hashing, "hash_file", lambda *_: pytest.fail("was read again"))
+        assert load_model("local", device="cpu").digest == digest
+    target.write_bytes(content[:-1] + b"?")
+    with pytest.raises(CheckpointError, match=r"published file of local.*damaged"):
+        load_model("local", device="cpu")

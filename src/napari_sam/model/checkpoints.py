@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ StateDict = dict[str, Tensor]
 # decoder of their own and the like.
 _WRAPPERS = ("model_state", "model_state_dict", "state_dict", "model")
 _PREFIXES = ("sam.", "module.")
+_ARCHIVE_START = b"PK\x03\x04"  # of a zip file, which torch has written since 1.6
 _SHOWN_NAMES = 4
 _EMBED_DIMS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 
@@ -37,6 +39,12 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "auto") ->
 
     Nothing is downloaded and no code of the file is run. The file of a registered model is checked
     against its published hash first; for a path, the architecture is told from the weights.
+
+    Weights are mapped from the file where it allows that, not copied: loading takes little memory,
+    and processes that use the same file share it. So put another file in its place, as all of
+    napari_sam does; do not write into a file whose model is in use.
+
+    Each call returns a model of its own.
 
     Parameters
     ----------
@@ -64,6 +72,9 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "auto") ->
     target = resolve_device(device)
     entry, path = _locate(name_or_path)
     digest = verify_file(path, entry)
+    # What is mapped below is read from the file when it is first used, after the check. That is
+    # safe against replacing and removing the file: a mapping keeps the file that it was made from.
+    # `install_file` and `import_model` replace. Only writing into the file would change the model.
     with translate_torch_errors():
         state = read_state_dict(path)
         architecture = entry.architecture if entry else detect_architecture(state)
@@ -189,6 +200,8 @@ class _NoRandomNumbers(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in (torch.nn.init.normal_, Tensor.normal_):
             return args[0] if args else kwargs["tensor"]
+        if func is torch.randn:  # another way to the same imports, of symbolic algebra
+            return torch.empty(*args, **kwargs)
         return func(*args, **kwargs)
 
 
@@ -240,7 +253,8 @@ def _read_safetensors(path: Path) -> object:
 
 def _read_torch(path: Path) -> object:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        mmap = _can_be_mapped(path)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         if unsafe := _unsafe_name(error):
             raise CheckpointError(
@@ -268,6 +282,17 @@ def _read_torch(path: Path) -> object:
         if is_out_of_memory(error):
             raise
         raise _damaged(path, error) from error
+
+
+def _can_be_mapped(path: Path) -> bool:
+    """Tell whether torch can map the tensors; else it reads the same ones into memory.
+
+    Not on Windows, where a file that is mapped can be neither removed nor replaced.
+    """
+    if sys.platform == "win32":
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_ARCHIVE_START)) == _ARCHIVE_START
 
 
 def _unwrap(content: object, path: Path) -> Mapping[str, Tensor]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from napari_sam.core.errors import CheckpointError, ConfigError, OutputError
-from napari_sam.model.hashing import hash_file
+from napari_sam.model.hashing import HashMemory
 from napari_sam.model.registry import MODELS, ModelEntry, find_model
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 _BUNDLED = Path(__file__).resolve().parent.parent / "weights"
+_HASHES = HashMemory()
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,8 @@ def install_file(part: Path, target: Path, entry: ModelEntry) -> None:
 def verify_file(path: Path, entry: ModelEntry | None) -> str:
     """Check a file against the published hash.
 
+    In a process, a file is hashed again only when it has changed.
+
     Parameters
     ----------
     path : pathlib.Path
@@ -205,7 +208,7 @@ def verify_file(path: Path, entry: ModelEntry | None) -> str:
     """
     expected = entry.file_hash if entry else None
     try:
-        digests = hash_file(path, {"sha256", expected.algorithm} if expected else {"sha256"})
+        digests = _HASHES.hashes(path, {"sha256", expected.algorithm} if expected else {"sha256"})
         size = path.stat().st_size
     except OSError as error:
         raise CheckpointError(
