@@ -6,10 +6,10 @@ Names load on first use, so ``import napari_sam`` is quick and brings neither to
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    __version__: str
     from napari_sam.core.errors import NapariSamError
     from napari_sam.model import Sam, load_model
     from napari_sam.pipeline import SegmentConfig, segment_volume
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
         SamPredictor,
         segment_everything,
     )
-
-try:
-    __version__ = version("napari-sam")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0+unknown"
 
 __all__ = [
     "AutomaticMaskGenerator",
@@ -55,6 +50,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return _version()
     if name not in _HOMES:
         raise AttributeError(f"module 'napari_sam' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
@@ -62,3 +59,12 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # takes longer than all the rest
+
+    try:
+        return version("napari-sam")
+    except PackageNotFoundError:  # a source tree that was never installed
+        return "0+unknown"
