@@ -7,6 +7,7 @@ import threading
 import pytest
 import torch
 
+from napari_sam.model.builders import build_sam
 from napari_sam.model.execution import execution_for, execution_override
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:1")
@@ -45,3 +46,19 @@ def test_an_override_does_not_reach_other_threads():
         thread.start()
         thread.join()
     assert seen == [execution_for(CPU).points_per_batch]
+
+
+@pytest.mark.parametrize("architecture", ["vit_b", "vit_l", "vit_h"])
+def test_attention_on_mps_stays_below_the_scores_that_it_gets_wrong(architecture):
+    """MPS stores batch x heads x queries x tokens scores; from 2**31 on its numbers are wrong."""
+    choices = execution_for(torch.device("mps"))
+    with torch.device("meta"):
+        encoder = build_sam(architecture).image_encoder
+    _, rows, columns, _ = encoder.pos_embed.shape
+    tokens = rows * columns
+    heads = max(block.attn.num_heads for block in encoder.blocks)
+    queries = choices.attention_queries or tokens
+    assert (heads, tokens) == ({"vit_b": 12}.get(architecture, 16), 4096)
+    assert choices.windows_per_batch * heads * queries * tokens < 2**31
+    # all queries at once would still do for the windows of a call
+    assert choices.windows_per_batch * heads * tokens**2 < 2**31

@@ -13,6 +13,7 @@ import torch
 
 from napari_sam.core.errors import OutOfMemoryError
 from napari_sam.io.embedding_cache import EmbeddingCache
+from napari_sam.model import half_precision
 from napari_sam.model.sam import Sam
 from napari_sam.pipeline import embedding_store
 from napari_sam.pipeline.embedding_store import EmbeddingStore, EmbedProgress, embedding_key
@@ -91,6 +92,14 @@ def test_the_key_is_all_that_counts(sam: Sam) -> None:
     }
     assert len(keys) == 6
     assert embedding_key(sam, pixels_of()) in keys
+
+
+def test_precisions_have_keys_of_their_own(sam: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
+    single = embedding_key(sam, pixels_of())
+    monkeypatch.setattr(half_precision, "MIN_MEAN_IOU", 0.0)  # random weights draw ragged masks
+    half_precision.use_half_precision(sam)
+    assert sam.encoder_dtype == torch.bfloat16
+    assert embedding_key(sam, pixels_of()) != single
 
 
 def test_the_oldest_are_forgotten_and_the_newest_stay(sam: Sam) -> None:

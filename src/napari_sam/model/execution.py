@@ -30,7 +30,15 @@ class Execution:
     points_per_batch : int
         Points in one call of the mask decoder when everything is segmented.
     windows_per_batch : int
-        Windows of a large image in one call of the image encoder.
+        Windows of a large image in one call of the image encoder. On MPS, the product of images in
+        a call, heads, queries at a time and image tokens has to stay below 2**31: it stores the
+        scores of an attention, and gives wrong numbers without a word from there on.
+    pins_tiles : bool
+        Pixels go to the device from pinned memory, while the processor goes on.
+    half_dtypes : tuple of torch.dtype
+        What the image encoder may compute in where half precision is asked for, best first.
+    uses_graphs : bool
+        The mask decoder's work for a few prompts is recorded and replayed, on CUDA only.
     attention_queries : int or None
         Queries whose relative positions are stored at a time in global attention, so that they
         stay in the processor's cache; None to write the positions into longer keys instead.
@@ -54,6 +62,9 @@ class Execution:
     map_format: torch.memory_format = torch.contiguous_format
     points_per_batch: int = 64
     windows_per_batch: int = 4
+    pins_tiles: bool = False
+    half_dtypes: tuple[torch.dtype, ...] = (torch.bfloat16, torch.float16)
+    uses_graphs: bool = False
     attention_queries: int | None = 512
     mlp_tokens: int | None = None
     strip_tokens: int | None = None
@@ -71,13 +82,13 @@ _CHOICES = {
         map_format=torch.channels_last,
         points_per_batch=8,
         windows_per_batch=1,
+        half_dtypes=(torch.bfloat16,),  # float16 is emulated, and a hundred times slower
         attention_queries=128,
         mlp_tokens=512,
         strip_tokens=1024,
     ),
-    "cuda": Execution(),
-    # MPS stores the scores of an attention, and is wrong without a word from 2**31 of them on.
-    "mps": Execution(points_per_batch=16, windows_per_batch=1),
+    "cuda": Execution(pins_tiles=True, uses_graphs=True),
+    "mps": Execution(points_per_batch=16, windows_per_batch=1, half_dtypes=(torch.float16,)),
 }
 """The choices by type of device."""
 

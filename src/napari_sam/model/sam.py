@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from napari_sam.model.decoder_graph import decode_masks
 from napari_sam.model.instance_head import InstanceHead
 from napari_sam.model.layers import ImageFeatures
 from napari_sam.model.mask_decoder import MULTIMASK, SINGLE_MASK, MaskDecoder
@@ -93,7 +94,12 @@ class Sam(nn.Module):
     name : str
         Name in the registry, or the file's name.
     digest : str
-        SHA-256 of the weights, hexadecimal; empty for random weights.
+        SHA-256 of the weights, hexadecimal; empty for random weights. Of a model whose image
+        encoder computes in half precision, the dtype stands before it, as in ``bfloat16:0123...``:
+        neither takes the other's embeddings.
+    encoder_dtype : torch.dtype
+        What the image encoder computes in; weights and embedding are float32 all the same. See
+        :func:`~napari_sam.model.half_precision.use_half_precision`.
     """
 
     pixel_mean: Tensor
@@ -116,6 +122,7 @@ class Sam(nn.Module):
         self.mask_threshold = 0.0
         self.name = ""
         self.digest = ""
+        self.encoder_dtype = torch.float32
         mean = torch.tensor(self.input_spec.pixel_mean).reshape(3, 1, 1)
         std = torch.tensor(self.input_spec.pixel_std).reshape(3, 1, 1)
         # not persistent: official checkpoints do not hold them
@@ -138,10 +145,29 @@ class Sam(nn.Module):
             pad_h, pad_w = self.input_spec.size - h, self.input_spec.size - w
         return nn.functional.pad(normalised, (0, pad_w, 0, pad_h))
 
-    def encode(self, pixels: Tensor) -> ImageFeatures:
-        """Compute the image embedding of ``pixels`` (B, 3, H, W), 0 to 255."""
-        features: ImageFeatures = self.image_encoder(self.preprocess(pixels))
-        return features
+    def encode(self, pixels: Tensor, dtype: torch.dtype | None = None) -> ImageFeatures:
+        """Compute the image embedding of ``pixels`` (B, 3, H, W), 0 to 255.
+
+        Parameters
+        ----------
+        pixels : Tensor
+            Images, (B, 3, H, W).
+        dtype : torch.dtype, optional
+            What the encoder computes in; `encoder_dtype` unless given.
+
+        Returns
+        -------
+        ImageFeatures
+            In float32, whatever the encoder computes in.
+        """
+        dtype = dtype or self.encoder_dtype
+        normalised = self.preprocess(pixels)
+        if dtype == torch.float32:
+            features: ImageFeatures = self.image_encoder(normalised)
+            return features
+        with torch.autocast(normalised.device.type, dtype):
+            features = self.image_encoder(normalised)
+        return ImageFeatures(features.embedding.float(), tuple(s.float() for s in features.skips))
 
     def decode(
         self,
@@ -178,10 +204,8 @@ class Sam(nn.Module):
         h, w = features.embedding.shape[-2:]
         prompts = self.prompt_encoder(points, boxes, mask_logits, (h, w), origin_xy)
         image_pe = self.prompt_encoder.dense_pe((h, w), origin_xy)
-        logits, predicted_iou = self.mask_decoder(
-            features, image_pe, prompts, MULTIMASK if multimask else SINGLE_MASK
-        )
-        return logits, predicted_iou
+        masks = MULTIMASK if multimask else SINGLE_MASK
+        return decode_masks(self.mask_decoder, features, image_pe, prompts, masks)
 
     def decode_above(
         self,

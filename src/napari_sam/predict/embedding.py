@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_sam.model.devices import translate_torch_errors
+from napari_sam.model.devices import is_out_of_memory, translate_torch_errors
 from napari_sam.model.execution import execution_for
 from napari_sam.model.layers import ImageFeatures
 from napari_sam.model.sam import Sam
@@ -97,13 +97,15 @@ def encode_steps(
     sam, pixels, transform
         As in :func:`encode_pixels`.
     dtype : torch.dtype, optional
-        What the features are rounded to; as the encoder gives them by default. No more than one
-        window of them is ever held unrounded.
+        What the features are rounded to; as the encoder gives them by default. Unrounded are no
+        more of them than those of the windows that are encoded in one call.
 
     Yields
     ------
     tuple of int
-        Windows that are encoded, and windows in all: first before any is, then after each.
+        Windows that are done, and windows in all: first before any is, then after each. Where the
+        device takes several windows in one call, the first of them comes after that call, and the
+        others follow at once.
 
     Returns
     -------
@@ -157,19 +159,65 @@ def _window_count(sam: Sam, transform: ImageTransform) -> int:
 def _encode_windows(
     sam: Sam, pixels: NDArray[np.uint8], transform: ImageTransform
 ) -> Iterator[_EncodedWindow]:
+    """Encode the windows of an image, which all have one size, some in a call.
+
+    Where memory runs out, they go one by one.
+    """
     row_spans, col_spans = _spans(sam, transform)
     stride = sam.input_spec.stride
-    for y, height, keep_y in _with_kept_part(row_spans, stride):
-        for x, width, keep_x in _with_kept_part(col_spans, stride):
-            inside = pixels[y : y + height, x : x + width]
-            features = sam.encode(_to_tensor(inside, sam.device))
-            yield _EncodedWindow(Window(y, x, height, width), (keep_y, keep_x), features)
+    places = [
+        (Window(y, x, height, width), (keep_y, keep_x))
+        for y, height, keep_y in _with_kept_part(row_spans, stride)
+        for x, width, keep_x in _with_kept_part(col_spans, stride)
+    ]
+    start, at_once = 0, execution_for(sam.device).windows_per_batch
+    while start < len(places):
+        batch = places[start : start + at_once]
+        features = _try_to_encode(sam, pixels, [window for window, _ in batch])
+        if features is None:
+            at_once = 1
+            continue
+        for index, (window, keep_yx) in enumerate(batch):
+            yield _EncodedWindow(window, keep_yx, _image_of(features, index))
+        start += len(batch)
 
 
-def _to_tensor(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """Pixels (h, w, 3) as a float tensor (1, 3, h, w) on the device."""
-    channels_first = np.ascontiguousarray(pixels.transpose(2, 0, 1))
-    return torch.from_numpy(channels_first).to(device)[None].to(torch.float32)
+def _try_to_encode(
+    sam: Sam, pixels: NDArray[np.uint8], windows: list[Window]
+) -> ImageFeatures | None:
+    """Encode windows (B, ...) in one call; None when memory is too small for several."""
+    inside = [pixels[w.y : w.y + w.height, w.x : w.x + w.width] for w in windows]
+    try:
+        return sam.encode(_to_tensor(inside, sam))
+    except (RuntimeError, MemoryError) as error:
+        if len(windows) == 1 or not is_out_of_memory(error):
+            raise
+        return None
+
+
+def _image_of(features: ImageFeatures, index: int) -> ImageFeatures:
+    """Features of one image of a batch, (1, C, h, w)."""
+    one = slice(index, index + 1)
+    return ImageFeatures(features.embedding[one], tuple(skip[one] for skip in features.skips))
+
+
+def _to_tensor(images: list[NDArray[np.uint8]], sam: Sam) -> Tensor:
+    """Pixels (h, w, 3) of B images as floats (B, 3, h, w) on the device.
+
+    The bytes are sent as they are, a quarter of the floats. From pinned memory a GPU takes them by
+    itself; torch keeps that memory until it has. Images at the border of the frame may be smaller
+    than others: the mean pixel beside them becomes zero, as the model's own padding is.
+    """
+    pins = execution_for(sam.device).pins_tiles
+    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
+    staged = torch.empty((len(images), 3, height, width), dtype=torch.uint8, pin_memory=pins)
+    for target, image in zip(staged.numpy(), images, strict=True):
+        target[:, : image.shape[0], : image.shape[1]] = image.transpose(2, 0, 1)
+    pixels = staged.to(sam.device, non_blocking=pins).to(torch.float32)
+    for target, image in zip(pixels, images, strict=True):
+        target[:, image.shape[0] :] = sam.pixel_mean
+        target[:, :, image.shape[1] :] = sam.pixel_mean
+    return pixels
 
 
 def _with_kept_part(
