@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_sam.core.errors import InputError
 from napari_sam.core.plane import Plane
@@ -99,6 +98,8 @@ def keep_steps(
     OutputError
         When the label image cannot be read.
     """
+    from scipy import ndimage
+
     check_rule(rule)
     if not found.objects:
         raise _nothing("No object was found")

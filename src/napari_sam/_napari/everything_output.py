@@ -12,7 +12,6 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 from napari_sam.core.errors import OutputError
 from napari_sam.io.output_files import check_target
-from napari_sam.pipeline.unfinished import is_unfinished
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -131,6 +130,8 @@ def ask_for_unfinished(parent: QWidget, directory: Path) -> Path | None:
     name = QFileDialog.getExistingDirectory(parent, "Unfinished labels (.zarr)", str(directory))
     if not name:
         return None
+    from napari_sam.pipeline.unfinished import is_unfinished  # it loads zarr
+
     if not is_unfinished(name):
         raise OutputError(
             f"{name} is no unfinished result",
@@ -148,6 +149,8 @@ def _outermost(path: Path) -> Path:
 
 def _ask_about(parent: QWidget, path: Path) -> Output | None:
     """Ask what happens to a store that is there."""
+    from napari_sam.pipeline.unfinished import is_unfinished
+
     can_resume = is_unfinished(path)
     box = QMessageBox(parent)
     box.setIcon(QMessageBox.Icon.Question)

@@ -14,7 +14,6 @@ from napari_sam._napari.everything_volume import VolumeProgress, estimate_volume
 from napari_sam._napari.everything_words import counted
 from napari_sam._napari.notices import show_error, show_warning
 from napari_sam.core.errors import NapariSamError
-from napari_sam.pipeline.unfinished import is_unfinished
 
 if TYPE_CHECKING:
     import napari
@@ -99,7 +98,11 @@ class VolumeRunner(QObject):  # type: ignore[misc]  # qtpy has no types
     @property
     def can_resume(self) -> bool:
         """Whether the last run left something to complete."""
-        return self.target is not None and not self.is_running and is_unfinished(self.target)
+        if self.target is None or self.is_running:
+            return False
+        from napari_sam.pipeline.unfinished import is_unfinished  # it loads zarr
+
+        return is_unfinished(self.target)
 
     def _on_step(self, progress: VolumeProgress) -> None:
         before, self._progress = self._progress, progress

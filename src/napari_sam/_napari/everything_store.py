@@ -17,14 +17,13 @@ from napari_sam._napari.layer_volume import layer_axes
 from napari_sam._napari.viewer_layers import remove_layer
 from napari_sam.core.errors import InputError
 from napari_sam.io.label_pyramid import RepeatedView
-from napari_sam.io.label_store import LabelStore
-from napari_sam.io.ome_zarr import read_multiscale
 
 if TYPE_CHECKING:
     import napari
     from napari.layers import Image, Labels
 
     from napari_sam._napari.layers import ChannelChoice
+    from napari_sam.io.label_store import LabelStore
 
 __all__ = ["Placement", "StoreLayer"]
 
@@ -107,6 +106,9 @@ class StoreLayer:
         InputError
             When the store cannot be read.
         """
+        from napari_sam.io.label_store import LabelStore  # it loads zarr
+        from napari_sam.io.ome_zarr import read_multiscale
+
         data = self._data_of(LabelStore(read_multiscale(self.path)))
         earlier = self._others()
         if earlier:
@@ -152,6 +154,8 @@ class StoreLayer:
         layer = self.layer
         if layer is None or layer not in self._viewer.layers:
             return
+        from napari_sam.io.label_store import LabelStore
+
         layer.data = self._data_of(LabelStore.open(self.path))
         layer.editable = True
 

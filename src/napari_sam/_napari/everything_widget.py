@@ -34,7 +34,6 @@ from napari_sam._napari.settings import load_settings, update_settings
 from napari_sam._napari.viewer_layers import guard_layer_removal
 from napari_sam._napari.widget_end import call_when_destroyed
 from napari_sam.core.errors import NapariSamError
-from napari_sam.pipeline.unfinished import unfinished_config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -263,6 +262,8 @@ class EverythingWidget(QWidget):  # type: ignore[misc]  # qtpy has no types
 
     def _complete(self, target: Path) -> None:
         """Complete a store with the options that it was begun with."""
+        from napari_sam.pipeline.unfinished import unfinished_config  # it loads zarr
+
         request = self.choices.volume_request()
         config = replace(unfinished_config(target), device=self.model_choice.device)
         self.runner.start(request.volume, config, target, request.placement)

@@ -21,10 +21,8 @@ from napari_sam.core.axes import canonical_order
 from napari_sam.core.errors import InputError
 from napari_sam.core.plane import Plane
 from napari_sam.core.region import Region
-from napari_sam.io.image_labels import label_group_name
 from napari_sam.io.label_layout import MAX_LEVELS, LabelLayout
 from napari_sam.io.label_pyramid import LabelPyramid, RepeatedView, factors_yx
-from napari_sam.io.label_store import LabelStore
 from napari_sam.pipeline.label_target import LabelTarget
 
 if TYPE_CHECKING:
@@ -144,6 +142,8 @@ def add_label_layer(
     own_shape = [n for axis, n in enumerate(shape) if axis != channel_axis]
     store, folder = None, None
     if int(np.prod(own_shape, dtype=np.int64)) * 4 >= NUMPY_BYTES:
+        from napari_sam.io.label_store import LabelStore  # it loads zarr
+
         layout = _layout(image_layer, own_shape, channel_axis)
         folder = tempfile.mkdtemp(prefix="napari-sam-labels-") if directory is None else None
         path = _free_path(Path(directory or folder or ""), name)
@@ -268,6 +268,8 @@ def _layout(image: Image, shape: Sequence[int], channel_axis: int | None) -> Lab
 
 
 def _free_path(directory: Path, name: str) -> Path:
+    from napari_sam.io.image_labels import label_group_name  # it loads zarr
+
     stem = label_group_name(name)
     endings = chain([""], (f"-{number}" for number in count(2)))
     names = (f"{stem}{ending}.ome.zarr" for ending in endings)

@@ -17,7 +17,6 @@ from napari_sam._napari.notices import show_error
 from napari_sam._napari.object_tables import object_table_of, show_objects
 from napari_sam._napari.save_dialog import ask_for_target
 from napari_sam._napari.workers import run_steps
-from napari_sam._napari.writer import save_steps
 from napari_sam.core.errors import InputError, NapariSamError
 from napari_sam.core.plane import Plane
 from napari_sam.core.prompts import MaskPrompt, PlacedPrompts
@@ -204,6 +203,8 @@ class ObjectActions(QObject):  # type: ignore[misc]  # qtpy has no types
         overwrite : bool
             Whether labels that are there may be replaced.
         """
+        from napari_sam._napari.writer import save_steps  # it loads zarr
+
         data, meta, _ = self._require_layer().as_layer_data_tuple()
         told = self._interaction.told
         run_steps(

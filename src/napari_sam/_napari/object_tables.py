@@ -5,8 +5,6 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from napari_sam.pipeline.objects import ObjectTable
 
 if TYPE_CHECKING:
@@ -51,6 +49,8 @@ def show_objects(layer: Labels, table: ObjectTable) -> None:
     layer : napari.layers.Labels
     table : ObjectTable
     """
+    import pandas as pd
+
     own, before = pd.DataFrame(table.as_columns()), layer.features
     foreign = [name for name in before if name not in own]
     if not foreign:

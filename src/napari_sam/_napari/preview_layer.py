@@ -14,7 +14,6 @@ import numpy as np
 from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_sam._napari.coordinates import camera_of
 from napari_sam._napari.viewer_layers import remove_layer
@@ -285,6 +284,8 @@ def _page_around(needed: Region, shape_yx: tuple[int, int]) -> Region:
 
 def _outline(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
     """Find the pixels of a mask (h, w) within some pixels of its edge."""
+    from scipy import ndimage
+
     padded = np.pad(mask, 1)
     inner = ndimage.binary_erosion(padded, iterations=width)[1:-1, 1:-1]
     outline: NDArray[np.bool_] = mask & ~inner

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from napari.layers import Points, Shapes
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, QTimer, Signal
@@ -20,6 +19,7 @@ from napari_sam.core.prompts import BoxPrompt, MaskPrompt, PlacedPrompts, PointP
 
 if TYPE_CHECKING:
     import napari
+    import pandas as pd
     from napari.layers import Image, Layer
 
 __all__ = ["POINTS_NAME", "SHAPES_NAME", "TOOLS", "PromptLayers"]
@@ -391,6 +391,8 @@ def _place(image: Image) -> dict[str, Any]:
 
 
 def _features(signs: list[str]) -> pd.DataFrame:
+    import pandas as pd
+
     return pd.DataFrame({"sign": pd.Categorical(signs, categories=list(SIGNS))})
 
 

@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
-from napari_sam._napari.writer import is_ome_zarr_image
-from napari_sam.io.image_labels import label_group_name
-
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
@@ -31,6 +28,9 @@ def suggested_target(layer: Labels, image: Image | None) -> Path:
     -------
     Path
     """
+    from napari_sam._napari.writer import is_ome_zarr_image  # it loads zarr
+    from napari_sam.io.image_labels import label_group_name
+
     name = label_group_name(layer.name)
     source = None if image is None else image.source.path
     if source is None:
@@ -56,6 +56,8 @@ def ask_for_target(parent: QWidget, layer: Labels, image: Image | None) -> tuple
     tuple of (Path, bool) or None
         The place, and whether it may be replaced; None when the user changed their mind.
     """
+    from napari_sam._napari.writer import is_ome_zarr_image
+
     options = QFileDialog.Option.DontConfirmOverwrite
     chosen, _ = QFileDialog.getSaveFileName(
         parent, "Save labels", str(suggested_target(layer, image)), FILTER, options=options
