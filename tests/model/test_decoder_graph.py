@@ -128,7 +128,8 @@ def test_one_recording_serves_inference_mode_and_no_grad(recorder: Recorder) -> 
     sam = tiny_sam("compact")
     features = features_of(sam)
     expected = plain(sam, features, points=points_at(20), multimask=True)
-    for mode in (torch.inference_mode, torch.no_grad, torch.no_grad, torch.inference_mode):
+    recorded_in = torch.inference_mode
+    for mode in (recorded_in, recorded_in, torch.no_grad, torch.no_grad, torch.inference_mode):
         with mode():
             assert_same(sam.decode(features, points=points_at(20), multimask=True), expected)
     assert recorder.n_recorded == 1
@@ -168,13 +169,14 @@ def test_what_is_kept_with_an_image_is_not_kept_with_a_recording(
 ) -> None:
     sam = tiny_sam("vit")
     features, seen = features_of(sam), []
-    decode_tokens = sam.mask_decoder.decode_tokens
+    forward = sam.mask_decoder.forward
 
     def watched(*args: object) -> object:
-        seen.append(execution_for(CPU).shares_image)
-        return decode_tokens(*args)
+        choices = execution_for(CPU)
+        seen.append(choices.shares_image or choices.strip_tokens is not None)
+        return forward(*args)
 
-    monkeypatch.setattr(sam.mask_decoder, "decode_tokens", watched)
+    monkeypatch.setattr(sam.mask_decoder, "forward", watched)
     with torch.inference_mode():
         for _ in range(2):
             sam.decode(features, points=points_at(20), multimask=True)
@@ -182,7 +184,7 @@ def test_what_is_kept_with_an_image_is_not_kept_with_a_recording(
         assert not any(seen)  # nor in the first call, which is plain: it gives what replays give
         with execution_override(uses_graphs=False):
             sam.decode(features, points=points_at(20), multimask=True)
-    assert seen[-1] == execution_for(CPU).shares_image
+    assert seen[-1]
 
 
 def test_the_shapes_used_last_are_kept(recorder: Recorder) -> None:
@@ -283,6 +285,13 @@ def test_what_cannot_be_recorded_is_said_once_and_computed_plainly(
     sam = tiny_sam("compact")
     features = features_of(sam)
     expected = plain(sam, features, points=points_at(20), multimask=True)
+    shares, forward = [], sam.mask_decoder.forward
+
+    def watched(*args: object) -> object:
+        shares.append(execution_for(CPU).shares_image)
+        return forward(*args)
+
+    monkeypatch.setattr(sam.mask_decoder, "forward", watched)
 
     def decode() -> None:
         with torch.inference_mode(), execution_override(uses_graphs=True):
@@ -291,7 +300,9 @@ def test_what_cannot_be_recorded_is_said_once_and_computed_plainly(
     decode()
     with pytest.warns(NapariSamWarning, match=reason):
         decode()
+    assert not any(shares)
     decode()
+    assert shares[-1]  # as on a device that records nothing
     assert backend.n_tried == 1
 
 

@@ -251,9 +251,9 @@ def decode_masks(
         embedding, pe, sparse, dense, *more = maps
         image = ImageFeatures(embedding, tuple(more[:n_skips]))
         embedded = PromptEmbeddings(sparse, dense, more[-1] if has_fine else None)
-        # What is kept with an image would be kept with the memory that all images pass through.
-        # Plain calls do without it too, so that they give what a recording of them will.
-        with execution_override(shares_image=False):
+        # What is kept with an image or a grid would be kept with the memory that all of them pass
+        # through. Plain calls do without it too: they give what a recording of them will.
+        with execution_override(shares_image=False, strip_tokens=None):
             logits, predicted_iou = decoder(image, pe, embedded, masks)
         return logits, predicted_iou
 
