@@ -37,6 +37,8 @@ def test_the_ends_of_a_range_are_allowed_and_no_more_than_the_engine_allows(fiel
     low = field.low + 1 if field.zero_text else field.low
     for value in (low, field.high):
         AutomaticOptions(**{field.name: value})
+    if field.kind == "flag":
+        assert (field.low, field.high) == (False, True)
     if field.kind in ("slider", "fraction"):
         with pytest.raises(ConfigError):
             AutomaticOptions(**{field.name: field.high + 0.01})

@@ -106,12 +106,14 @@ def test_all_options_of_the_mask_generator_can_be_given(picture, tmp_path, with_
         "min_mask_region_area": 30,
         "point_source": "grid",
     }
-    assert set(values) == {field.name for field in dataclasses.fields(AutomaticOptions)}
+    flags = {"skip_covered": True, "foreground_only": True}
+    assert set(values | flags) == {field.name for field in dataclasses.fields(AutomaticOptions)}
     words = [
         word for name, value in values.items() for word in (f"--{name.replace('_', '-')}", value)
     ]
+    words += [f"--{name.replace('_', '-')}" for name in flags]
     assert napari_sam("segment", picture, tmp_path / "out.zarr", *words) == 0
-    assert with_oracle[0].automatic == AutomaticOptions(**values)
+    assert with_oracle[0].automatic == AutomaticOptions(**values, **flags)
 
 
 def test_what_is_given_beside_a_preset_wins(picture, tmp_path, with_oracle):

@@ -416,6 +416,36 @@ def test_what_was_changed_stays_with_another_model_until_reset(screen: None) -> 
     application.processEvents()
 
 
+def test_points_are_skipped_where_the_user_ticks_it(screen: None) -> None:
+    from napari.qt import get_qapp
+
+    from napari_sam._napari.everything_form import EverythingForm
+    from napari_sam._napari.everything_options import ModelTraits
+
+    application = get_qapp()
+    form = EverythingForm("grid")
+    searches: list[int] = []
+    form.search_changed.connect(lambda: searches.append(1))
+    flags = {name: form.values[name] for name in ("skip_covered", "foreground_only")}
+    for flag in flags.values():
+        flag.native.click()
+    assert len(searches) == 2
+    both = {"skip_covered": True, "foreground_only": True}
+    assert both.items() <= form.automatic.given().items()
+    assert both.items() <= form.search.given().items()
+    form.set_model(ModelTraits(has_instance_head=False, is_native=False))
+    given = form.automatic.given()
+    assert given["skip_covered"] is True
+    assert "foreground_only" not in given
+    assert not flags["foreground_only"].enabled
+    form.set_model(ModelTraits(has_instance_head=True, is_native=True))
+    assert flags["foreground_only"].enabled
+    form.reset.click()
+    assert not both.keys() & form.automatic.given().keys()
+    form.deleteLater()
+    application.processEvents()
+
+
 def test_the_form_gives_back_what_was_set(screen: None) -> None:
     from napari.qt import get_qapp
 

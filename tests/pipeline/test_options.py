@@ -39,8 +39,17 @@ def test_impossible_options_are_refused_with_an_option_that_cures(options):
     assert f"--{name.replace('_', '-')} " in caught.value.cure
 
 
+@pytest.mark.parametrize("name", ["skip_covered", "foreground_only"])
+@pytest.mark.parametrize("value", [1, "yes"])
+def test_switches_are_on_or_off(name, value):
+    with pytest.raises(ConfigError, match=name) as caught:
+        AutomaticOptions(**{name: value})
+    assert f"`--{name.replace('_', '-')}`" in caught.value.cure
+
+
 def test_only_given_options_are_passed_on():
     assert AutomaticOptions(points_per_side=8).given() == {"points_per_side": 8}
+    assert AutomaticOptions(skip_covered=True).given() == {"skip_covered": True}
     assert AutomaticOptions().given() == {}
 
 

@@ -15,6 +15,7 @@ from skimage.measure import label
 from napari_sam.core.errors import ConfigError, DeviceError, InputError, OutputError
 from napari_sam.io import ArrayVolume, open_volume
 from napari_sam.pipeline import (
+    AutomaticOptions,
     ContrastMeasured,
     Finished,
     FunctionSegmenter,
@@ -359,7 +360,18 @@ def test_a_failed_replacement_leaves_the_old_output_resumable(stack, tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"halo": 15}, r"options\.halo was 16 and is now 15"), ({"min_size": 3}, "min_size")],
+    [
+        ({"halo": 15}, r"options\.halo was 16 and is now 15"),
+        ({"min_size": 3}, "min_size"),
+        (
+            {"automatic": AutomaticOptions(skip_covered=True)},
+            r"options\.automatic\.skip_covered was None and is now True",
+        ),
+        (
+            {"automatic": AutomaticOptions(foreground_only=True)},
+            r"options\.automatic\.foreground_only was None and is now True",
+        ),
+    ],
 )
 def test_another_configuration_is_not_resumed(stack, tmp_path, changes, message):
     target = tmp_path / "a.zarr"

@@ -117,6 +117,29 @@ def test_a_model_works_on_a_tile_in_steps(tile):
     np.testing.assert_array_equal(objects.scores, segmenter(tile).scores)
 
 
+def test_a_model_skips_points_of_a_tile(tile, monkeypatch):
+    model = tiny_sam("compact")
+    head = model.instance_head.forward
+    monkeypatch.setattr(
+        model.instance_head,
+        "forward",
+        lambda features: head(features)._replace(
+            foreground=head(features).foreground.new_full((1, 24, 20), -9.0)
+        ),
+    )
+    options = dataclasses.replace(LOOSE, points_per_batch=1)
+    assert len(list(ModelSegmenter(model, options).steps(tile))) == 1 + 6
+    blind = ModelSegmenter(model, dataclasses.replace(options, foreground_only=True))
+    assert [(step.done, step.total) for step in blind.steps(tile)] == [(0, 0)]
+    assert blind(tile).labels.max() == 0
+    skipping = ModelSegmenter(model, dataclasses.replace(options, skip_covered=True))
+    steps = [(step.done, step.total) for step in skipping.with_batch(1).steps(tile)]
+    assert steps[0] == (0, 6)
+    assert steps[-1][0] == steps[-1][1] <= 6
+    with pytest.raises(ConfigError, match="foreground_only"):
+        ModelSegmenter(tiny_sam("vit"), AutomaticOptions(foreground_only=True))
+
+
 def test_closing_the_steps_of_a_tile_stops_the_model(tile, monkeypatch):
     model = tiny_sam("vit")
     batches = []

@@ -22,9 +22,16 @@ from napari_sam.pipeline.options import PRESETS, AutomaticOptions, PointSource, 
 
 __all__ = ["EverythingForm"]
 
-_WIDGETS = {"slider": "FloatSlider", "fraction": "FloatSpinBox", "number": "FloatSpinBox"}
+_WIDGETS = {
+    "slider": "FloatSlider",
+    "fraction": "FloatSpinBox",
+    "number": "FloatSpinBox",
+    "count": "SpinBox",
+    "flag": "CheckBox",
+}
 _STEPS = {"slider": 0.01, "fraction": 0.01, "number": 0.1, "count": 1}
 _FILTERS = tuple(field.name for field in OPTIONS if field.refilters)
+_OF_HEAD = tuple(field.name for field in OPTIONS if field.needs_instance_head)
 _TILING = ("tile", "halo")
 _NO_HEAD = "This model does not propose points; the compact model does."
 _POINT_SOURCES = (
@@ -134,6 +141,10 @@ class EverythingForm(QWidget):  # type: ignore[misc]  # qtpy has no types
         before = self.presets.key
         self._traits = traits
         has_head = (traits or _UNKNOWN).has_instance_head
+        for name in _OF_HEAD:
+            self.values[name].enabled = has_head
+            if not has_head:
+                changed.pop(name, None)
         wanted = PRESETS[self._wanted_preset]
         key = self._wanted_preset if has_head or not wanted.needs_instance_head else "grid"
         self.presets.fill([_preset_choice(name, has_head) for name in PRESETS], key)
@@ -255,13 +266,11 @@ class EverythingForm(QWidget):  # type: ignore[misc]  # qtpy has no types
 
 def _make(field: OptionField) -> Any:
     """Make the widget of an option, with magicgui."""
-    kind = "SpinBox" if field.kind == "count" else _WIDGETS[field.kind]
     bounds = (int(field.low), int(field.high)) if field.kind == "count" else (field.low, field.high)
-    widget = create_widget(
-        name=field.name,
-        widget_type=kind,
-        options={"min": bounds[0], "max": bounds[1], "step": _STEPS[field.kind]},
-    )
+    options: dict[str, Any] = {"text": ""}  # its label stands before it, as those of the others
+    if field.kind != "flag":
+        options = {"min": bounds[0], "max": bounds[1], "step": _STEPS[field.kind]}
+    widget = create_widget(name=field.name, widget_type=_WIDGETS[field.kind], options=options)
     tip = f"{field.tip} 0: {field.zero_text}." if field.zero_text else field.tip
     native: QWidget = widget.native
     for slider in native.findChildren(QSlider):

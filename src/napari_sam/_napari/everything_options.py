@@ -18,12 +18,12 @@ __all__ = [
     "traits_of",
 ]
 
-Kind = Literal["slider", "fraction", "count", "number"]
+Kind = Literal["slider", "fraction", "count", "number", "flag"]
 
 
 @dataclass(frozen=True)
 class OptionField:
-    """One number that the user can set.
+    """One number or switch that the user can set.
 
     Attributes
     ----------
@@ -34,17 +34,19 @@ class OptionField:
         What stands beside it, with its mnemonic.
     tip : str
         What it does.
-    kind : {"slider", "fraction", "count", "number"}
+    kind : {"slider", "fraction", "count", "number", "flag"}
         How it is set: slider and fraction from `low` to `high` in steps of 0.01, count in whole
-        numbers, number in steps of 0.1.
+        numbers, number in steps of 0.1, flag on or off.
     low, high : float
-        Ends of its range.
+        Ends of its range; False and True of a flag.
     is_basic : bool
         Whether it is seen without opening the advanced options.
     refilters : bool
         Whether it chooses among masks that were found already, so that the model is not needed.
     zero_text : str
         What 0 means, where it stands for something else than a number.
+    needs_instance_head : bool
+        Whether it works only with models that propose points, as the compact one does.
     """
 
     name: str
@@ -56,6 +58,7 @@ class OptionField:
     is_basic: bool = False
     refilters: bool = False
     zero_text: str = ""
+    needs_instance_head: bool = False
 
 
 OPTIONS: tuple[OptionField, ...] = (
@@ -108,6 +111,25 @@ OPTIONS: tuple[OptionField, ...] = (
         "count",
         1,
         4096,
+    ),
+    OptionField(
+        "skip_covered",
+        "Skip covered points",
+        "Prompt a grid from coarse to fine, and skip points in masks that were found already: "
+        "faster, but not exactly the same objects.",
+        "flag",
+        False,
+        True,
+    ),
+    OptionField(
+        "foreground_only",
+        "Foreground only",
+        "Skip points of a grid where the model itself sees background: faster, but not exactly the "
+        "same objects. For the compact model.",
+        "flag",
+        False,
+        True,
+        needs_instance_head=True,
     ),
     OptionField(
         "points_per_batch",
@@ -197,7 +219,8 @@ OPTIONS: tuple[OptionField, ...] = (
         4096,
     ),
 )
-"""All numbers, in the order in which they are shown; where the points come from is a choice."""
+"""All numbers and switches, in the order in which they are shown; where the points come from is a
+choice."""
 
 _AUTOMATIC = frozenset(field.name for field in fields(AutomaticOptions))
 _UNSET = frozenset(field.name for field in OPTIONS if field.zero_text)
@@ -278,6 +301,8 @@ def default_values(traits: ModelTraits, point_source: PointSource) -> dict[str, 
         "min_size": 16,
         "max_area_fraction": 0.4,
         "points_per_side": 32,
+        "skip_covered": False,
+        "foreground_only": False,
         "points_per_batch": 0,
         "stability_score_offset": 1.0,
         "box_nms_thresh": 0.7,

@@ -51,6 +51,19 @@ __all__ = ["segment"]
     type=int,
     help="Prompt with a grid of so many points along each side of a window [default: 32].",
 )
+@click.option(
+    "--skip-covered",
+    is_flag=True,
+    default=None,
+    help="Prompt the grid from coarse to fine, and skip points in masks found already: faster, "
+    "but not exactly the same objects.",
+)
+@click.option(
+    "--foreground-only",
+    is_flag=True,
+    default=None,
+    help="Skip points of the grid where the compact model sees background: likewise.",
+)
 @click.option("--points-per-batch", type=int, help="Points in one call of the mask decoder.")
 @click.option("--pred-iou-thresh", type=float, help="Smallest predicted IoU of a mask, 0 to 1.")
 @click.option("--stability-score-thresh", type=float, help="Smallest stability of a mask, 0 to 1.")

@@ -67,7 +67,8 @@ class PlaneCandidates:
     ) -> SegmentedImage:
         """Choose among the masks and paint them; the model is not asked again.
 
-        Equal in every pixel to segmenting the plane anew with these thresholds.
+        Equal in every pixel to segmenting the plane anew with these thresholds; with
+        `skip_covered` only for those of the options, which decided what was skipped.
 
         Parameters
         ----------

@@ -84,7 +84,13 @@ class AutomaticOptions:
         Holes and islands of a mask with fewer pixels are removed.
     point_source : {"grid", "instance_head"}, optional
         Where the points come from. By default the instance head of models that have one, unless
-        `points_per_side` or `crop_n_layers` describe a grid.
+        any of `points_per_side`, `crop_n_layers`, `skip_covered` and `foreground_only` is given,
+        which describe a grid.
+    skip_covered : bool, optional
+        Prompt a grid from coarse to fine, and skip points in masks that were found already: faster,
+        but not exactly the same masks.
+    foreground_only : bool, optional
+        Skip points of a grid where the model's instance head sees background: likewise.
 
     Raises
     ------
@@ -104,6 +110,8 @@ class AutomaticOptions:
     crop_n_points_downscale_factor: int | None = None
     min_mask_region_area: int | None = None
     point_source: PointSource | None = None
+    skip_covered: bool | None = None
+    foreground_only: bool | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in _RANGES.items():
@@ -121,6 +129,13 @@ class AutomaticOptions:
                 rule="Points come from a grid or from the model's instance head",
                 cure="Use `--point-source grid` or `--point-source instance_head`",
             )
+        for name in ("skip_covered", "foreground_only"):
+            if not isinstance(getattr(self, name), bool | None):
+                raise ConfigError(
+                    f"{name}={getattr(self, name)!r} was given",
+                    rule="An option like this is either on or off",
+                    cure=f"Use `--{name.replace('_', '-')}`, or leave it out",
+                )
 
     def given(self) -> dict[str, Any]:
         """Return the options that were set.

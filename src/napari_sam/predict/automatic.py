@@ -25,6 +25,7 @@ from napari_sam.predict.candidates import Candidate, CandidateSet, CropCandidate
 from napari_sam.predict.crops import Crop
 from napari_sam.predict.embedding import ImageEmbedding, encode_steps
 from napari_sam.predict.pixels import to_model_pixels
+from napari_sam.predict.point_levels import point_schedules
 from napari_sam.predict.predictor import SamPredictor
 from napari_sam.predict.prompted_crops import prompted_crops
 from napari_sam.predict.proposals import require_instance_head
@@ -96,6 +97,11 @@ class AutomaticMaskGenerator:
     point_source : {"grid", "instance_head"}
         Where the points of layer 0 come from: a grid, or the centres that the instance head sees,
         which the compact model has.
+    skip_covered : bool
+        Prompt grids from coarse to fine, and skip points in masks that were found already
+        (:mod:`napari_sam.predict.point_levels`): faster, but not exactly the same masks.
+    foreground_only : bool
+        Skip the points of grids where the instance head sees background: likewise.
 
     Raises
     ------
@@ -120,6 +126,8 @@ class AutomaticMaskGenerator:
         min_mask_region_area: int = 0,
         output_mode: OutputMode = "binary_mask",
         point_source: PointSource = "grid",
+        skip_covered: bool = False,
+        foreground_only: bool = False,
     ) -> None:
         self.sam = sam
         self.options = AutomaticOptions(
@@ -137,9 +145,13 @@ class AutomaticMaskGenerator:
             min_mask_region_area=min_mask_region_area,
             output_mode=output_mode,
             point_source=point_source,
+            skip_covered=skip_covered,
+            foreground_only=foreground_only,
         )
         if point_source == "instance_head":
             require_instance_head(sam)
+        if foreground_only:
+            require_instance_head(sam, of_option="foreground_only")
 
     def generate(
         self, image: ArrayLike | ImageEmbedding, contrast: Contrast | None = None
@@ -200,7 +212,8 @@ class AutomaticMaskGenerator:
     ) -> Generator[AutomaticProgress, None, CandidateSet]:
         """Find masks to be filtered later, giving control back after each batch of points.
 
-        A low floor keeps more masks to choose from, and takes longer, as each has to be drawn.
+        A low floor keeps more masks to choose from, and takes longer, as each has to be drawn. With
+        `skip_covered`, the generator's own thresholds decide which masks cover points.
 
         Parameters
         ----------
@@ -253,20 +266,23 @@ class AutomaticMaskGenerator:
         size_yx, spec = embedding.original_size_yx, self.sam.input_spec
         prompted = prompted_crops(self.sam, embedding, self.options)
         size = self.options.batch_size(self.sam.device)
-        total = sum(-(-len(points) // size) for _, points in prompted)
-        done, n_found, crops = 0, 0, list[CropCandidates]()
-        yield AutomaticProgress(done, total, n_found)
-        for crop, points in prompted:
+        schedules = point_schedules(prompted, self.options, spec, size)
+        done, later, n_found, crops = 0, sum(map(len, schedules)), 0, list[CropCandidates]()
+        yield AutomaticProgress(done, later, n_found)
+        for points in schedules:
+            crop = points.crop
             view = self._open_crop(crop, embedding, pixels)
             if view.is_encoded_alone:
-                yield AutomaticProgress(done, total, n_found)
+                yield AutomaticProgress(done, done + later, n_found)
+            later -= len(points)
             in_crop: list[Candidate] = []
-            for start in range(0, len(points), size):
-                batch = points[start : start + size]
-                found = self._process_batch(crop, view, batch, floor_iou, floor_stability)
-                in_crop += CropCandidates(found).away_from_crop_edge(crop, size_yx).candidates
+            while points:
+                masks = self._process_batch(crop, view, points.take(), floor_iou, floor_stability)
+                found = CropCandidates(masks).away_from_crop_edge(crop, size_yx)
+                points.learn(found)
+                in_crop += found.candidates
                 done += 1
-                yield AutomaticProgress(done, total, n_found + len(in_crop))
+                yield AutomaticProgress(done, done + len(points) + later, n_found + len(in_crop))
             crops.append(CropCandidates(tuple(in_crop)))
             if prune:
                 crops[-1] = crops[-1].filtered(

@@ -71,15 +71,18 @@ class CropCandidates:
         self, pred_iou_thresh: float, stability_score_thresh: float, box_nms_thresh: float
     ) -> CropCandidates:
         """Drop masks below the thresholds, then the worse of two with much the same box."""
+        passed = self.passing(pred_iou_thresh, stability_score_thresh)
+        return passed._choose(nms(passed._boxes, passed._predicted_ious, box_nms_thresh))
+
+    def passing(self, pred_iou_thresh: float, stability_score_thresh: float) -> CropCandidates:
+        """Drop masks below the thresholds."""
         # in single precision, as the model's scores are; NaN fails
         passed = np.ones(len(self.candidates), dtype=np.bool_)
         if pred_iou_thresh > 0:
             passed &= self._predicted_ious > np.float32(pred_iou_thresh)
         if stability_score_thresh > 0:
             passed &= self._stability_scores >= np.float32(stability_score_thresh)
-        chosen = np.flatnonzero(passed)
-        kept = nms(self._boxes[chosen], self._predicted_ious[chosen], box_nms_thresh)
-        return self._choose(chosen[kept])
+        return self._choose(np.flatnonzero(passed))
 
     def _choose(self, indices: NDArray[np.int64]) -> CropCandidates:
         return CropCandidates(tuple(self.candidates[index] for index in indices.tolist()))
@@ -146,7 +149,8 @@ class CandidateSet:
     ) -> list[MaskRecord]:
         """Keep the good masks and drop the duplicates.
 
-        Equal in every bit to what the generator returns with the same thresholds.
+        Equal in every bit to what the generator returns with the same thresholds; with
+        `skip_covered` only for the generator's own, which decided what was skipped.
 
         Parameters
         ----------

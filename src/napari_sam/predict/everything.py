@@ -42,7 +42,13 @@ __all__ = [
     "segment_everything_steps",
 ]
 
-_GRID_OPTIONS = {"points_per_side", "point_grids", "crop_n_layers"}
+_GRID_OPTIONS = {
+    "points_per_side",
+    "point_grids",
+    "crop_n_layers",
+    "skip_covered",
+    "foreground_only",
+}
 """Options that describe a grid of points, and so ask for one."""
 
 _INSIDE = 0.85
@@ -302,7 +308,8 @@ def everything_generator(model: Sam, **options: Any) -> AutomaticMaskGenerator:
     ConfigError
         When an option is out of range or unknown.
     """
-    if model.instance_head is not None and not _GRID_OPTIONS & options.keys():
+    given = {name for name, value in options.items() if value is not False}
+    if model.instance_head is not None and not _GRID_OPTIONS & given:
         options = {"point_source": "instance_head"} | options
     try:
         return AutomaticMaskGenerator(model, **options)

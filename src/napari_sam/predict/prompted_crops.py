@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,12 +12,20 @@ from napari_sam.model.devices import translate_torch_errors
 from napari_sam.model.sam import InputSpec, Sam
 from napari_sam.predict.crops import Crop, image_crops, layer_grids, point_grid, window_crops
 from napari_sam.predict.embedding import ImageEmbedding
-from napari_sam.predict.proposals import assign_to_crops, propose_points
+from napari_sam.predict.proposals import assign_to_crops, foreground_at, propose_points
 from napari_sam.predict.records import AutomaticOptions
 
 __all__ = ["prompted_crops"]
 
 _POINTS_PER_SIDE = 32
+
+_MIN_FOREGROUND = 0.5
+"""Foreground probability from which a point of a grid is prompted, with `foreground_only`.
+
+On 20 training images of seven kinds, points within a cell of such a probability were 41 % of the
+grid, and gave the bundled model the mean SA50 of all points (.407). The probability mattered little
+from 0.4 to 0.8; looking at the point's own cell alone lost .02 to .03.
+"""
 
 
 def prompted_crops(
@@ -39,7 +49,7 @@ def prompted_crops(
     Raises
     ------
     ConfigError
-        When points from an instance head are wanted of a model that has none.
+        When an instance head is asked of a model that has none.
     DeviceError
         When the device fails, or has too little memory.
     """
@@ -55,14 +65,18 @@ def prompted_crops(
     crops = window_crops(
         embedding.transform, spec, options.crop_n_layers, options.crop_overlap_ratio
     )
-    points = {id(crop): _window_points(crop, options, spec) for crop in crops}
+    points = [_window_points(crop, options, spec) for crop in crops]
+    n_proposed = 0
     if options.point_source == "instance_head":
         with translate_torch_errors(), torch.inference_mode():
             proposals = propose_points(sam, embedding)
         first_layer = [crop for crop in crops if crop.layer == 0]
-        for crop, own in zip(first_layer, assign_to_crops(proposals, first_layer), strict=True):
-            points[id(crop)] = own
-    return [(crop, points[id(crop)]) for crop in crops]
+        n_proposed = len(first_layer)
+        points[:n_proposed] = assign_to_crops(proposals, first_layer)
+    if options.foreground_only and n_proposed < len(crops):
+        of_grids = crops[n_proposed:]
+        points[n_proposed:] = _in_foreground(sam, embedding, of_grids, points[n_proposed:])
+    return list(zip(crops, points, strict=True))
 
 
 def _window_points(crop: Crop, options: AutomaticOptions, spec: InputSpec) -> NDArray[np.float64]:
@@ -75,3 +89,20 @@ def _window_points(crop: Crop, options: AutomaticOptions, spec: InputSpec) -> ND
     full = spec.size / 2**crop.layer
     n_cols, n_rows = (max(round(per_side * length / full), 1) for length in (cols, rows))
     return point_grid(n_cols, n_rows) * (cols, rows)
+
+
+def _in_foreground(
+    sam: Sam,
+    embedding: ImageEmbedding,
+    crops: Sequence[Crop],
+    points: Sequence[NDArray[np.float64]],
+) -> list[NDArray[np.float64]]:
+    """Drop the points of grids that the instance head takes for background."""
+    in_image = [own + crop.box_xyxy[:2] for crop, own in zip(crops, points, strict=True)]
+    with translate_torch_errors(), torch.inference_mode():
+        foreground = foreground_at(sam, embedding, np.concatenate(in_image))
+    ends = np.cumsum([len(own) for own in points])[:-1]
+    return [
+        own[likely >= _MIN_FOREGROUND]
+        for own, likely in zip(points, np.split(foreground, ends), strict=True)
+    ]

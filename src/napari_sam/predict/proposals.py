@@ -1,4 +1,4 @@
-"""Point prompts from the instance head's maps instead of a blind grid."""
+"""Point prompts from the instance head's maps, and points of a grid seen through them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from napari_sam.model.sam import Sam
 from napari_sam.predict.crops import Crop
 from napari_sam.predict.embedding import ImageEmbedding
 
-__all__ = ["assign_to_crops", "propose_points", "require_instance_head"]
+__all__ = ["assign_to_crops", "foreground_at", "propose_points", "require_instance_head"]
 
 _MIN_CENTRE = 0.1
 """Height of the smoothed centre map from which a local maximum counts as an object.
@@ -26,17 +26,31 @@ _PEAK_REACH = 2
 """Cells of the map, around a peak, in which no other peak stands."""
 
 
-def require_instance_head(sam: Sam) -> InstanceHead:
+def require_instance_head(sam: Sam, *, of_option: str = "point_source") -> InstanceHead:
     """Return the model's instance head.
+
+    Parameters
+    ----------
+    sam : Sam
+        The model.
+    of_option : {"point_source", "foreground_only"}
+        The option that asks for it.
 
     Raises
     ------
     ConfigError
-        When it has none.
+        When the model has none.
     """
     if sam.instance_head is None:
+        name = sam.name or "in use"
+        if of_option == "foreground_only":
+            raise ConfigError(
+                f"foreground_only was given for the model {name}",
+                rule="Only models with an instance head tell foreground from background",
+                cure="Leave out foreground_only (`--foreground-only`), or use the compact model",
+            )
         raise ConfigError(
-            f"point_source='instance_head' was given for the model {sam.name or 'in use'}",
+            f"point_source='instance_head' was given for the model {name}",
             rule="Only models with an instance head propose points",
             cure="Use point_source='grid' (`--point-source grid`), or the compact model",
         )
@@ -80,6 +94,47 @@ def propose_points(sam: Sam, embedding: ImageEmbedding) -> NDArray[np.float64]:
     points = embedding.transform.points_to_original((cells_yx[:, ::-1] + 0.5) * stride - 0.5)
     rows, cols = embedding.original_size_yx
     return points[((points >= 0) & (points <= (cols - 1, rows - 1))).all(axis=1)]
+
+
+def foreground_at(
+    sam: Sam, embedding: ImageEmbedding, points_xy: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Tell how likely an object is at some points, or right beside them.
+
+    A point in the seam between an object and the background often prompts the object as well, so
+    the neighbouring cells of the instance head's map are looked at too. To be called in inference
+    mode.
+
+    Parameters
+    ----------
+    sam : Sam
+        A model with an instance head.
+    embedding : ImageEmbedding
+        Of the image.
+    points_xy : ndarray of float64, shape (K, 2)
+        Points as (x, y) in image pixels.
+
+    Returns
+    -------
+    ndarray of float64, shape (K,)
+        Highest foreground probability, 0 to 1, of the cell in which each point lies and the eight
+        around it.
+
+    Raises
+    ------
+    ConfigError
+        When the model has no instance head.
+    """
+    head = require_instance_head(sam, of_option="foreground_only")
+    logits = head(embedding.as_features()).foreground[:, None]  # (1, 1, h, w)
+    highest = F.max_pool2d(logits, 3, stride=1, padding=1)
+    foreground = highest.sigmoid()[0, 0].cpu().numpy()
+    stride = embedding.transform.padded_size_yx[0] / foreground.shape[0]
+    in_frame = embedding.transform.points_to_input(points_xy)
+    cells = np.floor((in_frame + 0.5) / stride).astype(np.int64)
+    cols, rows = np.clip(cells, 0, np.array(foreground.shape[::-1]) - 1).T
+    likely: NDArray[np.float64] = foreground[rows, cols].astype(np.float64)
+    return likely
 
 
 def assign_to_crops(points_xy: NDArray[np.float64], crops: list[Crop]) -> list[NDArray[np.float64]]:

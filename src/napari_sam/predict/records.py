@@ -28,7 +28,7 @@ class AutomaticProgress(NamedTuple):
     ----------
     done, total : int
         Batches of points; the total is 0 as long as a large image is encoded, and where there is no
-        point.
+        point. It shrinks when points turn out to be covered that are skipped then.
     n_masks : int
         Masks that were kept so far.
     """
@@ -117,6 +117,8 @@ class AutomaticOptions:
     min_mask_region_area: int = 0
     output_mode: OutputMode = "binary_mask"
     point_source: PointSource = "grid"
+    skip_covered: bool = False
+    foreground_only: bool = False
 
     def __post_init__(self) -> None:
         self._check_points()
@@ -149,6 +151,13 @@ class AutomaticOptions:
                     f"{name}={getattr(self, name)!r} was given",
                     rule=f"{name} is one of {', '.join(choices)}",
                     cure="Choose one of these",
+                )
+        for name in ("skip_covered", "foreground_only"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(
+                    f"{name}={getattr(self, name)!r} was given",
+                    rule=f"{name} is either on or off",
+                    cure="Use True or False",
                 )
 
     def _check_points(self) -> None:
