@@ -8,7 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MLP", "ImageFeatures", "LayerNorm2d", "MLPBlock"]
+__all__ = ["MLP", "ImageFeatures", "ImageIdentity", "LayerNorm2d", "MLPBlock"]
+
+
+class ImageIdentity:
+    """Stands for an encoded image, for what is computed from it once and kept for a while."""
 
 
 class ImageFeatures(NamedTuple):
@@ -22,10 +26,23 @@ class ImageFeatures(NamedTuple):
         Finer maps that the mask decoder adds while it upscales, from fine to coarse. Empty for
         the encoders of Segment Anything; for the compact encoder (B, c2, H / 2, W / 2) and
         (B, c4, H / 4, W / 4).
+    identity : ImageIdentity or None
+        The image that the features belong to, all of it, where someone keeps them for more than
+        one call of the mask decoder. Features that were changed or cut have another one, or none.
     """
 
     embedding: Tensor
     skips: tuple[Tensor, ...] = ()
+    identity: ImageIdentity | None = None
+
+    def of_prompt(self, index: int) -> ImageFeatures:
+        """Features of one prompt, where each prompt has its own."""
+        if len(self.embedding) == 1:
+            return self
+        return ImageFeatures(
+            self.embedding[index : index + 1],
+            tuple(skip if len(skip) == 1 else skip[index : index + 1] for skip in self.skips),
+        )
 
 
 class LayerNorm2d(nn.Module):

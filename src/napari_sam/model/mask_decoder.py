@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from napari_sam.model.layers import MLP, ImageFeatures, LayerNorm2d
+from napari_sam.model.decoder_plan import DecoderPlan
+from napari_sam.model.execution import execution_for
+from napari_sam.model.layers import MLP, ImageFeatures, ImageIdentity, LayerNorm2d
 from napari_sam.model.mask_drawing import DrawnMaps, draw_in_strips
 from napari_sam.model.prompt_encoder import PromptEmbeddings
 from napari_sam.model.prompt_mixing import PromptMixing
+from napari_sam.model.recent import Recent, weights_version
 from napari_sam.model.transformer import TwoWayTransformer
 
 __all__ = ["ALL_MASKS", "MULTIMASK", "SINGLE_MASK", "DecodedTokens", "MaskDecoder"]
@@ -91,6 +95,7 @@ class MaskDecoder(nn.Module):
         self.iou_prediction_head = MLP(
             transformer_dim, iou_head_hidden_dim, self.num_mask_tokens, iou_head_depth
         )
+        self._plans: Recent[DecoderPlan] = Recent(1)
 
     def forward(
         self, features: ImageFeatures, image_pe: Tensor, prompts: PromptEmbeddings, masks: slice
@@ -113,20 +118,90 @@ class MaskDecoder(nn.Module):
         tuple of Tensor
             Low-res logits (N, M, 4h, 4w) and predicted IoU (N, M).
         """
-        decoded = self.decode_tokens(features, image_pe, prompts, masks)
-        return self.draw_masks(features, prompts, decoded, masks), decoded.predicted_iou
+        if not self._streams(features, prompts):
+            decoded = self.decode_tokens(features, image_pe, prompts, masks)
+            return self.draw_masks(features, prompts, decoded, masks), decoded.predicted_iou
+        logits, scores = [], []
+        for index, decoded in enumerate(self.decode_each(features, image_pe, prompts, masks)):
+            own = features.of_prompt(index), prompts.of_prompt(index)
+            logits.append(self.draw_masks(*own, decoded, masks))
+            scores.append(decoded.predicted_iou)
+        return torch.cat(logits), torch.cat(scores)
 
     def decode_tokens(
         self, features: ImageFeatures, image_pe: Tensor, prompts: PromptEmbeddings, masks: slice
     ) -> DecodedTokens:
         """Run the transformer and the predicted-IoU head; parameters as in :meth:`forward`."""
+        image = self._image(features, prompts)
+        tokens, image_tokens = self.transformer(image, image_pe, self._tokens(prompts))
+        return self._decoded(tokens, image_tokens, masks)
+
+    def decode_each(
+        self, features: ImageFeatures, image_pe: Tensor, prompts: PromptEmbeddings, masks: slice
+    ) -> Iterator[DecodedTokens]:
+        """Decode as :meth:`decode_tokens` does, prompt by prompt.
+
+        On a CPU, a prompt's image tokens are made when it is asked for, and go with it.
+
+        Yields
+        ------
+        DecodedTokens
+            Of one prompt: N is 1.
+        """
+        if not self._streams(features, prompts):
+            decoded = self.decode_tokens(features, image_pe, prompts, masks)
+            for index in range(len(prompts.sparse)):
+                yield DecodedTokens(*(part[index : index + 1] for part in decoded))
+            return
+        execution = execution_for(features.embedding.device)
+        plan = self._plan(execution.strip_tokens or image_pe[0, 0].numel())
+        is_shared = len(features.embedding) == len(prompts.dense) == 1 and self.mixing is None
+        identity = features.identity
+        if identity is None and len(prompts.sparse) > 1:
+            identity = ImageIdentity()
+        for index, tokens in enumerate(self._tokens(prompts)):
+            if is_shared and identity is not None and execution.shares_image:
+                decoded_tokens, image_tokens = plan.decode_shared(
+                    tokens, lambda: self._keys(features, prompts), image_pe, identity
+                )
+            else:
+                own = features.of_prompt(index), prompts.of_prompt(index)
+                decoded_tokens, image_tokens = plan.decode_alone(tokens, self._keys(*own), image_pe)
+            yield self._decoded(decoded_tokens[None], image_tokens[None], masks)
+
+    def _streams(self, features: ImageFeatures, prompts: PromptEmbeddings) -> bool:
+        """Tell whether prompts go one by one through a CPU's cache: for few tokens only."""
+        execution = execution_for(features.embedding.device)
+        n_tokens = 1 + self.num_mask_tokens + prompts.sparse.shape[1]
+        return (
+            execution.strip_tokens is not None
+            and execution.folds_projections
+            and n_tokens <= self.transformer.few_tokens
+            and not torch.is_grad_enabled()
+        )
+
+    def _plan(self, strip_tokens: int) -> DecoderPlan:
+        version = weights_version(self.transformer.parameters())
+        return self._plans.get(
+            (version, strip_tokens), lambda: DecoderPlan(self.transformer, strip_tokens)
+        )
+
+    def _tokens(self, prompts: PromptEmbeddings) -> Tensor:
+        """Output tokens and prompt tokens, (N, T, C)."""
         output_tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         count = len(prompts.sparse)
-        tokens = torch.cat([output_tokens.expand(count, -1, -1), prompts.sparse], dim=1)
-        image = features.embedding + prompts.dense  # (N, C, h, w)
-        if self.mixing is not None:
-            image = self.mixing(image)
-        tokens, image_tokens = self.transformer(image, image_pe, tokens)
+        return torch.cat([output_tokens.expand(count, -1, -1), prompts.sparse], dim=1)
+
+    def _image(self, features: ImageFeatures, prompts: PromptEmbeddings) -> Tensor:
+        """Add the dense prompts to the image embedding, (1 or N, C, h, w)."""
+        image = features.embedding + prompts.dense
+        return image if self.mixing is None else self.mixing(image)
+
+    def _keys(self, features: ImageFeatures, prompts: PromptEmbeddings) -> Tensor:
+        """Image tokens of one prompt, or of all, (L, C)."""
+        return self._image(features, prompts)[0].flatten(1).T.contiguous()
+
+    def _decoded(self, tokens: Tensor, image_tokens: Tensor, masks: slice) -> DecodedTokens:
         mask_tokens = tokens[:, 1 : 1 + self.num_mask_tokens][:, masks]
         predicted_iou = self.iou_prediction_head(tokens[:, 0])[:, masks]
         return DecodedTokens(mask_tokens, image_tokens, predicted_iou)
@@ -149,7 +224,7 @@ class MaskDecoder(nn.Module):
         if prompts.dense_fine is not None:
             coarse.append(prompts.dense_fine)
         tokens = decoded.image_tokens
-        if tokens.device.type == "cpu" and not torch.is_grad_enabled():
+        if execution_for(tokens.device).strip_tokens and not torch.is_grad_enabled():
             added = DrawnMaps(coarse, fine)
             return draw_in_strips(self.output_upscaling, tokens, (h, w), added, weights)
         image = torch.unflatten(tokens.transpose(1, 2), 2, (h, w))

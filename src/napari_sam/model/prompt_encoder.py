@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_sam.model.layers import LayerNorm2d
+from napari_sam.model.recent import Recent, weights_version
 
 __all__ = [
     "MapPromptEncoder",
@@ -29,7 +30,8 @@ class PromptEmbeddings(NamedTuple):
     sparse : Tensor
         A token for each point and box corner, (N, T, C).
     dense : Tensor
-        A map to add to the image embedding, (N, C, h, w).
+        A map to add to the image embedding, (N, C, h, w); (1, C, h, w) where it is the same for
+        all prompts, as it is in SAM without a mask prompt.
     dense_fine : Tensor or None
         A map to add at twice the resolution of the embedding, (N, c4, 2h, 2w); None in SAM.
     """
@@ -37,6 +39,15 @@ class PromptEmbeddings(NamedTuple):
     sparse: Tensor
     dense: Tensor
     dense_fine: Tensor | None = None
+
+    def of_prompt(self, index: int) -> PromptEmbeddings:
+        """Return the embeddings of one prompt."""
+        own = slice(index, index + 1)
+        return PromptEmbeddings(
+            self.sparse[own],
+            self.dense if len(self.dense) == 1 else self.dense[own],
+            None if self.dense_fine is None else self.dense_fine[own],
+        )
 
 
 class PositionEmbeddingRandom(nn.Module):
@@ -75,6 +86,27 @@ class _TokenPromptEncoder(nn.Module):
         # background click, foreground click, first and second corner of a box
         self.point_embeddings = nn.ModuleList(nn.Embedding(1, embed_dim) for _ in range(4))
         self.not_a_point_embed = nn.Embedding(1, embed_dim)
+        self._grid_encodings: Recent[tuple[Tensor, Tensor]] = Recent(4)
+
+    def _grid_pe(
+        self,
+        grid_hw: tuple[int, int],
+        extent_hw: Tensor,
+        origin_xy: tuple[float, float],
+        frame: float,
+    ) -> Tensor:
+        """Encode a grid, once for all prompts; but anew in training, where none comes again."""
+        matrix = self.pe_layer.positional_encoding_gaussian_matrix
+
+        def encode() -> Tensor:
+            origin = matrix.new_tensor(origin_xy) / frame
+            return self.pe_layer.encode_grid(grid_hw, extent_hw, origin)
+
+        if torch.is_grad_enabled():
+            return encode()
+        key = (grid_hw, origin_xy, matrix.dtype, weights_version([matrix]))
+        _, encoding = self._grid_encodings.get(key, lambda: (matrix, encode()))
+        return encoding
 
     def _sparse(self, points: Points | None, boxes: Tensor | None, frame_wh: Tensor) -> Tensor:
         tokens = []
@@ -141,8 +173,7 @@ class PromptEncoder(_TokenPromptEncoder):
     def dense_pe(self, grid_hw: tuple[int, int], origin_xy: tuple[float, float] = (0, 0)) -> Tensor:
         """Positional encoding of the image embedding, (1, C, h, w)."""
         like = self.pe_layer.positional_encoding_gaussian_matrix
-        origin = like.new_tensor(origin_xy) / self.input_size
-        return self.pe_layer.encode_grid(grid_hw, like.new_ones(2), origin)
+        return self._grid_pe(grid_hw, like.new_ones(2), origin_xy, self.input_size)
 
     def forward(
         self,
@@ -184,7 +215,7 @@ class PromptEncoder(_TokenPromptEncoder):
         else:
             sparse = self._sparse(points, boxes, frame)
         if mask_logits is None:
-            dense = self.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(count, -1, *grid_hw)
+            dense = self.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(-1, -1, *grid_hw)
         else:
             dense = self.mask_downscaling(mask_logits)
         return PromptEmbeddings(sparse, dense)
@@ -239,7 +270,7 @@ class MapPromptEncoder(_TokenPromptEncoder):
         like = self.pe_layer.positional_encoding_gaussian_matrix
         frame = self._frame(grid_hw)
         extent = like.new_tensor(grid_hw) * (2 * self.map_stride) / frame
-        return self.pe_layer.encode_grid(grid_hw, extent, like.new_tensor(origin_xy) / frame)
+        return self._grid_pe(grid_hw, extent, origin_xy, frame)
 
     def forward(
         self,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_sam.model.decoder_graph import decode_masks
+from napari_sam.model.execution import execution_for
 from napari_sam.model.instance_head import InstanceHead
 from napari_sam.model.layers import ImageFeatures
 from napari_sam.model.mask_decoder import MULTIMASK, SINGLE_MASK, MaskDecoder
@@ -240,35 +241,19 @@ class Sam(nn.Module):
         image_pe = self.prompt_encoder.dense_pe((h, w))
         decoder = self.mask_decoder
         masks = MULTIMASK if multimask else SINGLE_MASK
-        decoded = decoder.decode_tokens(features, image_pe, prompts, masks)
-        passed = decoded.predicted_iou > min_predicted_iou  # (N, M)
+        n_masks = len(range(decoder.num_mask_tokens)[masks])
         logits = [features.embedding.new_empty((0, 4 * h, 4 * w))]
-        # One by one: the rounding of a batch depends on its size, and so a mask would depend on
-        # which others passed. The work lies in convolutions, which a batch hardly speeds up.
-        for index in passed.any(dim=1).nonzero().flatten().tolist():
-            drawn = decoder.draw_masks(
-                _select_features(features, index),
-                type(prompts)(
-                    *(None if part is None else _select(part, index) for part in prompts)
-                ),
-                type(decoded)(*(part[index : index + 1] for part in decoded)),
-                masks,
-            )  # (1, M, hl, wl)
-            logits.append(drawn[0, passed[index]])
-        prompt_index, mask_index = passed.nonzero(as_tuple=True)
-        return DecodedMasks(
-            torch.cat(logits), decoded.predicted_iou[passed], prompt_index, mask_index
-        )
-
-
-def _select(part: Tensor, index: int) -> Tensor:
-    """One prompt's part, or the part that all prompts share."""
-    return part if len(part) == 1 else part[index : index + 1]
-
-
-def _select_features(features: ImageFeatures, index: int) -> ImageFeatures:
-    """Features of one prompt, where each prompt has its own."""
-    if len(features.embedding) == 1:
-        return features
-    skips = tuple(skip[index : index + 1] for skip in features.skips)
-    return ImageFeatures(features.embedding[index : index + 1], skips)
+        scores = [features.embedding.new_empty((0, n_masks))]
+        # Drawn one by one: the rounding of a batch depends on its size, and so a mask would depend
+        # on which others passed. The work lies in convolutions, which a batch hardly speeds up.
+        scores_first = execution_for(features.embedding.device).scores_first
+        for index, decoded in enumerate(decoder.decode_each(features, image_pe, prompts, masks)):
+            passed = decoded.predicted_iou[0] > min_predicted_iou
+            scores.append(decoded.predicted_iou)
+            if passed.any() or not scores_first:
+                own = features.of_prompt(index), prompts.of_prompt(index)
+                logits.append(decoder.draw_masks(*own, decoded, masks)[0, passed])
+        predicted_iou = torch.cat(scores)
+        is_above = predicted_iou > min_predicted_iou  # (N, M)
+        prompt_index, mask_index = is_above.nonzero(as_tuple=True)
+        return DecodedMasks(torch.cat(logits), predicted_iou[is_above], prompt_index, mask_index)

@@ -50,6 +50,8 @@ class TwoWayTransformer(nn.Module):
             embedding_dim, num_heads, attention_downsample_rate
         )
         self.norm_final_attn = nn.LayerNorm(embedding_dim)
+        self.few_tokens = embedding_dim // attention_downsample_rate // num_heads
+        """Up to so many prompt tokens, folding a projection of the image tokens into them pays."""
 
     def forward(self, image: Tensor, image_pe: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Run all blocks.
@@ -57,7 +59,8 @@ class TwoWayTransformer(nn.Module):
         Parameters
         ----------
         image : Tensor
-            Image embedding with the dense prompt embedding added, (N, C, h, w).
+            Image embedding with the dense prompt embedding added, (N, C, h, w); (1, C, h, w)
+            where all prompts share it.
         image_pe : Tensor
             Its positional encoding, (1, C, h, w).
         tokens : Tensor

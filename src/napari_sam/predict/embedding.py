@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from napari_sam.model.devices import is_out_of_memory, translate_torch_errors
 from napari_sam.model.execution import execution_for
-from napari_sam.model.layers import ImageFeatures
+from napari_sam.model.layers import ImageFeatures, ImageIdentity
 from napari_sam.model.sam import Sam
 from napari_sam.predict.transforms import ImageTransform
 from napari_sam.predict.windows import Window, balanced_spans
@@ -48,10 +48,11 @@ class ImageEmbedding:
     original_size_yx: tuple[int, int]
     transform: ImageTransform
     model_digest: str
+    _identity: ImageIdentity = field(default_factory=ImageIdentity, init=False, repr=False)
 
     def as_features(self) -> ImageFeatures:
         """Return the maps as the mask decoder takes them."""
-        return ImageFeatures(self.features, self.skips)
+        return ImageFeatures(self.features, self.skips, self._identity)
 
 
 def encode_pixels(sam: Sam, pixels: NDArray[np.uint8], transform: ImageTransform) -> ImageFeatures:

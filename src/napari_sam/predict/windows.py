@@ -91,6 +91,8 @@ def crop_features(features: ImageFeatures, window: Window, stride: int) -> Image
         return window.cells(level_stride)
 
     rows, cols = cut(stride)
+    if (rows.stop - rows.start, cols.stop - cols.start) == features.embedding.shape[-2:]:
+        return features
     skips = []
     for skip in features.skips:
         skip_rows, skip_cols = cut(stride * cells // skip.shape[-1])
