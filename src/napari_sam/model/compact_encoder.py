@@ -11,10 +11,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from napari_sam.model.instance_head import InstanceHead
-from napari_sam.model.layers import ImageFeatures, MLPBlock
+from napari_sam.model.layers import FoldedConv, ImageFeatures, MLPBlock, conv_norm
 from napari_sam.model.mask_decoder import MaskDecoder
 from napari_sam.model.prompt_encoder import MapPromptEncoder
 from napari_sam.model.prompt_mixing import PromptMixing
+from napari_sam.model.recent import Recent
 from napari_sam.model.sam import InputSpec, Sam
 from napari_sam.model.transformer import TwoWayTransformer
 
@@ -84,10 +85,11 @@ class ConvNorm(nn.Module):
         self.conv = nn.Conv2d(in_dim, out_dim, 3, stride=stride, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(out_dim)
         self.act = nn.GELU() if activate else nn.Identity()
+        self._folded: Recent[FoldedConv] = Recent(1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` (B, in_dim, H, W) to (B, out_dim, H / stride, W / stride)."""
-        activated: Tensor = self.act(self.norm(self.conv(x)))
+        activated: Tensor = self.act(conv_norm(x, self.conv, self.norm, self._folded))
         return activated
 
 

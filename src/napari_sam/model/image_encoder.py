@@ -13,10 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from napari_sam.core.errors import InputError
+from napari_sam.model.execution import execution_for
 from napari_sam.model.layers import ImageFeatures, LayerNorm2d, MLPBlock
 from napari_sam.model.windows import partition_windows, unpartition_windows
 
 __all__ = ["ImageEncoderViT", "build_neck"]
+
+_HEADS_AT_ONCE = 2
 
 
 class ImageEncoderViT(nn.Module):
@@ -100,7 +103,7 @@ class ImageEncoderViT(nn.Module):
                 rule=f"It takes {self.image_size} x {self.image_size} pixels",
                 cure="Encode through Sam.encode or SamPredictor.encode, which resize and pad",
             )
-        x = self.patch_embed(x) + self.pos_embed  # (B, h, w, C)
+        x = (self.patch_embed(x) + self.pos_embed).contiguous()  # (B, h, w, C)
         for block in self.blocks:
             x = block(x)
         return ImageFeatures(self.neck(x.permute(0, 3, 1, 2)))
@@ -134,8 +137,14 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens ``x`` (B, h, w, C) to tokens of the same shape."""
         x = x + self.attn(self.norm1(x))
-        attended: Tensor = x + self.mlp(self.norm2(x))
-        return attended
+        step = execution_for(x.device).mlp_tokens
+        if step is None or torch.is_grad_enabled():
+            attended: Tensor = x + self.mlp(self.norm2(x))
+            return attended
+        flat = x.flatten(0, 2)
+        for tokens in torch.split(flat, step):  # views: the sum is written to its place
+            tokens += self.mlp(self.norm2(tokens))
+        return flat.view(x.shape)
 
 
 class Attention(nn.Module):
@@ -172,34 +181,70 @@ class Attention(nn.Module):
         """Attend within each map of ``qkv`` (N, h, w, 3 C); returns (N, h, w, C)."""
         n, height, width, channels = qkv.shape
         # (3, N, heads, h * w, head_dim)
-        qkv = qkv.reshape(n, height * width, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        q, k, v = qkv.unbind(0)
-        q, k = self._append_relative_positions(q, k, (height, width))
+        heads = qkv.reshape(n, height * width, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = heads.unbind(0)
+        position = self._relative_positions(q, (height, width))
+        queries = execution_for(q.device).attention_queries
+        if queries is not None and self.window_size is None and not torch.is_grad_enabled():
+            attended = self._attend_in_parts(q, k, v, position, queries)
+        else:
+            attended = self._attend_to_longer_keys(q, k, v, position)
+        return attended.transpose(1, 2).reshape(n, height, width, channels // 3)
+
+    def _relative_positions(self, q: Tensor, shape_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Bias of each query for each row (N, heads, h * w, h) and for each column of keys.
+
+        The bias of query i and key j is ``rel_h(q_i)[row of j] + rel_w(q_i)[column of j]``. It
+        takes the *unscaled* query.
+        """
+        height, width = shape_hw
+        q_map = torch.unflatten(q, 2, (height, width))
+        rel_h = torch.einsum("nhyxc,ykc->nhyxk", q_map, relative_table(self.rel_pos_h, height))
+        rel_w = torch.einsum("nhyxc,xkc->nhyxk", q_map, relative_table(self.rel_pos_w, width))
+        return rel_h.flatten(2, 3), rel_w.flatten(2, 3)
+
+    def _attend_in_parts(
+        self, q: Tensor, k: Tensor, v: Tensor, position: tuple[Tensor, Tensor], queries: int
+    ) -> Tensor:
+        """Attend from some queries of two heads at a time, whose biases then stay in the cache.
+
+        The (h w) x (h w) biases are never stored: for 64 x 64 tokens and 12 heads they would take
+        800 MB.
+        """
+        attended = torch.empty_like(q, memory_format=torch.contiguous_format)
+        for first in range(0, self.num_heads, _HEADS_AT_ONCE):
+            some = slice(first, first + _HEADS_AT_ONCE)
+            keys, values = k[:, some].contiguous(), v[:, some].contiguous()
+            rel_h, rel_w = (torch.split(part[:, some], queries, dim=2) for part in position)
+            for start, rows, columns in zip(
+                range(0, q.shape[2], queries), rel_h, rel_w, strict=True
+            ):
+                part = slice(start, start + queries)
+                bias = (rows[..., :, None] + columns[..., None, :]).flatten(3)
+                attended[:, some, part] = nn.functional.scaled_dot_product_attention(
+                    q[:, some, part], keys, values, attn_mask=bias, scale=self.scale
+                )
+        return attended
+
+    def _attend_to_longer_keys(
+        self, q: Tensor, k: Tensor, v: Tensor, position: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """Fold the relative positions into longer queries and keys.
+
+        The bias is the inner product of ``[rel_h(q_i), rel_w(q_i)]`` with the one-hot row and
+        column of key j. Written so, no bias is stored, and gradients flow.
+        """
+        rel_h, rel_w = position
+        height, width = rel_h.shape[-1], rel_w.shape[-1]
+        rows = torch.eye(height, dtype=k.dtype, device=k.device).repeat_interleave(width, dim=0)
+        columns = torch.eye(width, dtype=k.dtype, device=k.device).repeat(height, 1)
+        place = torch.cat([rows, columns], dim=-1).expand(*k.shape[:2], -1, -1)
+        q = torch.cat([q * self.scale, rel_h, rel_w], dim=-1)
+        k = torch.cat([k, place], dim=-1)
         head_dim = v.shape[-1]
         # one width for q, k and v keeps torch on its fused kernels
         v = nn.functional.pad(v, (0, q.shape[-1] - head_dim))
-        attended = nn.functional.scaled_dot_product_attention(q, k, v, scale=1.0)[..., :head_dim]
-        return attended.transpose(1, 2).reshape(n, height, width, channels // 3)
-
-    def _append_relative_positions(
-        self, q: Tensor, k: Tensor, shape_hw: tuple[int, int]
-    ) -> tuple[Tensor, Tensor]:
-        """Fold the relative positions into longer queries and keys.
-
-        The bias of query i and key j is ``rel_h(q_i)[row of j] + rel_w(q_i)[column of j]``: the
-        inner product of ``[rel_h(q_i), rel_w(q_i)]`` with the one-hot row and column of j. Written
-        so, the (h w) x (h w) bias is never stored. It takes the *unscaled* query.
-        """
-        height, width = shape_hw
-        n, heads, _, head_dim = q.shape
-        q_map = q.reshape(n, heads, height, width, head_dim)
-        rel_h = torch.einsum("nhyxc,ykc->nhyxk", q_map, relative_table(self.rel_pos_h, height))
-        rel_w = torch.einsum("nhyxc,xkc->nhyxk", q_map, relative_table(self.rel_pos_w, width))
-        rows = torch.eye(height, dtype=k.dtype, device=k.device).repeat_interleave(width, dim=0)
-        columns = torch.eye(width, dtype=k.dtype, device=k.device).repeat(height, 1)
-        position = torch.cat([rows, columns], dim=-1).expand(n, heads, -1, -1)
-        q = torch.cat([q * self.scale, rel_h.flatten(2, 3), rel_w.flatten(2, 3)], dim=-1)
-        return q, torch.cat([k, position], dim=-1)
+        return nn.functional.scaled_dot_product_attention(q, k, v, scale=1.0)[..., :head_dim]
 
 
 def relative_table(rel_pos: Tensor, size: int) -> Tensor:

@@ -8,7 +8,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MLP", "ImageFeatures", "ImageIdentity", "LayerNorm2d", "MLPBlock"]
+from napari_sam.model.execution import execution_for
+from napari_sam.model.recent import Recent, weights_version
+
+__all__ = [
+    "MLP",
+    "FoldedConv",
+    "ImageFeatures",
+    "ImageIdentity",
+    "LayerNorm2d",
+    "MLPBlock",
+    "conv_norm",
+]
 
 
 class ImageIdentity:
@@ -96,3 +107,60 @@ class MLP(nn.Module):
             x = nn.functional.relu(layer(x))
         last: Tensor = self.layers[-1](x)
         return last
+
+
+class FoldedConv(NamedTuple):
+    """A convolution that does the work of the normalisation after it, too."""
+
+    weight: Tensor
+    bias: Tensor
+    sources: tuple[Tensor, ...]
+    """What it was made of, held so that no other weights come to lie there."""
+
+
+def conv_norm(
+    x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d, folded: Recent[FoldedConv]
+) -> Tensor:
+    """Convolve and batch-normalise: as one convolution where nothing is learned.
+
+    In evaluation, batch normalisation is a factor and a summand for each channel, which the
+    convolution's weight and bias take over.
+
+    Parameters
+    ----------
+    x : Tensor
+        Maps, (B, C, H, W).
+    conv : torch.nn.Conv2d
+        A convolution without bias, padded with zeros.
+    norm : torch.nn.BatchNorm2d
+        The normalisation after it, with running statistics.
+    folded : Recent
+        Keeps the one convolution for the next call.
+
+    Returns
+    -------
+    Tensor
+        Maps, (B, C', H', W').
+    """
+    if norm.training or torch.is_grad_enabled() or not execution_for(x.device).folds_norms:
+        normalised: Tensor = norm(conv(x))
+        return normalised
+    sources = (
+        conv.weight,
+        norm.weight,
+        norm.bias,
+        norm.get_buffer("running_mean"),
+        norm.get_buffer("running_var"),
+    )
+    one = folded.get(weights_version(sources), lambda: _fold(norm.eps, *sources))
+    return nn.functional.conv2d(
+        x, one.weight, one.bias, conv.stride, conv.padding, conv.dilation, conv.groups
+    )
+
+
+def _fold(
+    eps: float, weight: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor
+) -> FoldedConv:
+    factor = scale * torch.rsqrt(variance + eps)
+    sources = tuple(part.detach() for part in (weight, scale, shift, mean, variance))
+    return FoldedConv(weight * factor[:, None, None, None], shift - mean * factor, sources)

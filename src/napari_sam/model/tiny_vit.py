@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from napari_sam.core.errors import InputError
 from napari_sam.model.image_encoder import build_neck
-from napari_sam.model.layers import ImageFeatures
+from napari_sam.model.layers import FoldedConv, ImageFeatures, conv_norm
+from napari_sam.model.recent import Recent
 from napari_sam.model.windows import partition_windows, unpartition_windows
 
 __all__ = ["TinyViT"]
@@ -132,11 +133,11 @@ class ConvBatchNorm(nn.Module):
             bias=False,
         )
         self.bn = nn.BatchNorm2d(out_channels)
+        self._folded: Recent[FoldedConv] = Recent(1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` (B, C, H, W) to (B, C', H / stride, W / stride)."""
-        normalised: Tensor = self.bn(self.c(x))
-        return normalised
+        return conv_norm(x, self.c, self.bn, self._folded)
 
 
 class PatchEmbed(nn.Module):
