@@ -139,7 +139,7 @@ def _largest_difference(ours: ArrayLike, other: ArrayLike) -> float:
     mine, theirs = np.asarray(ours, np.float64), np.asarray(other, np.float64)
     if not np.array_equal(np.isnan(mine), np.isnan(theirs)):
         return float("inf")
-    return float(np.nanmax(np.abs(mine - theirs), initial=0.0))
+    return float(np.abs(mine - theirs)[~np.isnan(mine)].max(initial=0.0))
 
 
 def _in_the_order_of(
@@ -185,7 +185,7 @@ def _wrong_masks(
             continue
         logits = logits_of(expected)
         at_stake = np.count_nonzero(np.abs(np.abs(logits) - STABILITY_OFFSET) <= CERTAIN)
-        union = np.count_nonzero(logits > -STABILITY_OFFSET)
+        union = int(np.count_nonzero(logits > -STABILITY_OFFSET))
         certain = np.any(np.abs(logits[mask != unfold(expected)]) > CERTAIN)
         wrong += int(certain or difference > SCORES + at_stake / max(union, 1))
     return wrong, max(differences)

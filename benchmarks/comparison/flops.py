@@ -41,7 +41,7 @@ def count_flops(call: Callable[[], Any]) -> float:
     """
     with _Counter() as counter:
         call()
-    return counter.total
+    return float(counter.total)
 
 
 class _Counter(TorchDispatchMode):
