@@ -17,6 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 MAX_LINES = 400
 
 GUI = {"napari", "qtpy", "magicgui", "superqt", "vispy", "PyQt5", "PyQt6", "PySide6"}
+HEAVY = {"torch", "torchvision", "pandas", "pyarrow", "matplotlib", "safetensors", "xxhash"}
 SLOW = {"torch", "zarr", "tifffile", "skimage", "scipy", "rich", "pooch", "PIL", "numpy"}
 
 
@@ -24,7 +25,7 @@ def loaded_by(statement: str) -> set[str]:
     """Run a statement in a fresh interpreter and return the top-level modules that it loaded."""
     code = f"{statement}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
+    return set(done.stdout.splitlines()[-1].split())  # above it is what the statement prints
 
 
 def test_import_contracts_hold(tmp_path: Path) -> None:
@@ -59,6 +60,30 @@ def test_help_loads_no_subcommand_and_nothing_heavy() -> None:
     loaded = loaded_by("from napari_sam.cli import _run; assert _run(['--help']) == 0")
     assert "click" in loaded
     assert not loaded & (GUI | SLOW)
+
+
+@pytest.mark.parametrize(
+    "command", ["segment", "embed", "link", "models", "train", "evaluate", "demo"]
+)
+def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
+    loaded = loaded_by(
+        f"from napari_sam.cli import _run; assert _run(['{command}', '--help']) == 0"
+    )
+    assert not loaded & (GUI | SLOW | HEAVY)
+
+
+@pytest.mark.parametrize(
+    "module", ["segment_widget", "everything_widget", "reader", "writer", "sample_data"]
+)
+def test_the_manifests_modules_load_nothing_heavy_of_their_own(module: str) -> None:
+    """The window stands still meanwhile; what napari has loaded itself costs nothing more."""
+    pytest.importorskip("napari")
+    napari = "import napari, napari.layers, napari.viewer"
+    before = loaded_by(f"import warnings; warnings.simplefilter('ignore'); {napari}")
+    after = loaded_by(
+        f"import warnings; warnings.simplefilter('ignore'); {napari}, napari_sam._napari.{module}"
+    )
+    assert not (after - before) & HEAVY
 
 
 def test_core_needs_the_standard_library_and_numpy_only() -> None:
