@@ -116,6 +116,16 @@ def test_all_options_of_the_mask_generator_can_be_given(picture, tmp_path, with_
     assert with_oracle[0].automatic == AutomaticOptions(**values, **flags)
 
 
+def test_half_precision_reaches_the_configuration_and_leaves_the_fingerprint(
+    picture, tmp_path, with_oracle
+):
+    assert napari_sam("segment", picture, tmp_path / "out.zarr", "--precision", "half") == 0
+    (config,) = with_oracle
+    assert config.precision == "half"
+    exact = dataclasses.replace(config, precision="float32")
+    assert config.fingerprint() == exact.fingerprint()
+
+
 def test_what_is_given_beside_a_preset_wins(picture, tmp_path, with_oracle):
     words = ["--preset", "small-objects", "--points-per-side", 9]
     assert napari_sam("segment", picture, tmp_path / "out.zarr", *words) == 0

@@ -45,6 +45,13 @@ def test_the_bundled_model_passes_and_keeps_its_masks() -> None:
     assert (rounded.embedding - exact.embedding).abs().max() < 0.05 * scale
 
 
+def test_a_model_is_loaded_in_half_precision_only_when_asked() -> None:
+    assert load_model("compact", "cpu").encoder_dtype == torch.float32
+    assert load_model("compact", "cpu", precision="half").encoder_dtype == torch.bfloat16
+    with pytest.raises(ConfigError, match="'float32' or in 'half'"):
+        load_model("compact", "cpu", precision="fp8")
+
+
 @pytest.mark.parametrize("kind", ["vit", "tiny_vit", "compact"])
 def test_products_of_the_encoder_alone_are_in_half_precision(
     kind: str, monkeypatch: pytest.MonkeyPatch

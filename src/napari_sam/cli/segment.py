@@ -30,6 +30,13 @@ __all__ = ["segment"]
 )
 @click.option("--times", metavar="START:STOP[:STEP]", help="Times of a volume with Z.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "half"]),
+    default="float32",
+    show_default=True,
+    help="Of the image encoder; half is used where a test shows that masks stay as they are.",
+)
 @click.option("--tile", type=int, help="Side of a tile in pixels [default: the model's window].")
 @click.option(
     "--halo", type=int, default=64, show_default=True, help="Margin in pixels read around a tile."

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from napari_sam.model.compact_encoder import CompactEncoder, build_compact_sam
     from napari_sam.model.devices import resolve_device, translate_torch_errors
     from napari_sam.model.download import DownloadProgress, download_model
+    from napari_sam.model.half_precision import HalfPrecisionReport, use_half_precision
     from napari_sam.model.image_encoder import ImageEncoderViT
     from napari_sam.model.layers import ImageFeatures
     from napari_sam.model.mask_decoder import MaskDecoder
@@ -28,6 +29,7 @@ __all__ = [
     "MODELS",
     "CompactEncoder",
     "DownloadProgress",
+    "HalfPrecisionReport",
     "ImageEncoderViT",
     "ImageFeatures",
     "InputSpec",
@@ -49,12 +51,14 @@ __all__ = [
     "remove_model",
     "resolve_device",
     "translate_torch_errors",
+    "use_half_precision",
 ]
 
 _MODULES = {
     "MODELS": "registry",
     "CompactEncoder": "compact_encoder",
     "DownloadProgress": "download",
+    "HalfPrecisionReport": "half_precision",
     "ImageEncoderViT": "image_encoder",
     "ImageFeatures": "layers",
     "InputSpec": "sam",
@@ -76,6 +80,7 @@ _MODULES = {
     "remove_model": "store",
     "resolve_device": "devices",
     "translate_torch_errors": "devices",
+    "use_half_precision": "half_precision",
 }
 
 

@@ -7,13 +7,13 @@ import sys
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from napari_sam.core.errors import CheckpointError
+from napari_sam.core.errors import CheckpointError, ConfigError
 from napari_sam.model.builders import build_sam
 from napari_sam.model.devices import is_out_of_memory, resolve_device, translate_torch_errors
 from napari_sam.model.execution import execution_for
@@ -34,7 +34,11 @@ _SHOWN_NAMES = 4
 _EMBED_DIMS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
 
 
-def load_model(name_or_path: str | Path, device: str | torch.device = "auto") -> Sam:
+def load_model(
+    name_or_path: str | Path,
+    device: str | torch.device = "auto",
+    precision: Literal["float32", "half"] = "float32",
+) -> Sam:
     """Load a model, ready for inference.
 
     Nothing is downloaded and no code of the file is run. The file of a registered model is checked
@@ -54,6 +58,9 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "auto") ->
         ``model_state``; its other entries, such as ``decoder_state``, are left alone.
     device : str or torch.device
         See `resolve_device`.
+    precision : {"float32", "half"}
+        Of the image encoder. Half precision is used where a test shows that masks stay as they
+        are, see :func:`~napari_sam.model.half_precision.use_half_precision`.
 
     Returns
     -------
@@ -63,12 +70,18 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "auto") ->
     Raises
     ------
     ConfigError
-        The name is unknown, or the device's name is.
+        The name is unknown, or the device's name or the precision is.
     CheckpointError
         The weights are missing, damaged, unsafe, or of another architecture.
     DeviceError
         The device is not there, or has too little memory.
     """
+    if precision not in ("float32", "half"):
+        raise ConfigError(
+            f"The precision {precision!r} was asked for",
+            rule="The image encoder computes in 'float32' or in 'half' precision",
+            cure="Choose one of these",
+        )
     target = resolve_device(device)
     entry, path = _locate(name_or_path)
     digest = verify_file(path, entry)
@@ -83,6 +96,10 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "auto") ->
             part.to(memory_format=execution_for(target).map_format)  # type: ignore[call-overload]
     sam.name = entry.name if entry else path.stem
     sam.digest = digest
+    if precision == "half":
+        from napari_sam.model.half_precision import use_half_precision
+
+        use_half_precision(sam)
     return sam
 
 

@@ -85,7 +85,7 @@ _CHOICES = {
         half_dtypes=(torch.bfloat16,),  # float16 is emulated, and a hundred times slower
         attention_queries=128,
         mlp_tokens=512,
-        strip_tokens=1024,
+        strip_tokens=2048,
     ),
     "cuda": Execution(pins_tiles=True, uses_graphs=True),
     "mps": Execution(points_per_batch=16, windows_per_batch=1, half_dtypes=(torch.float16,)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,6 +21,7 @@ DEFAULT_MIN_SIZE = 16
 MAX_CHANNELS = 3
 NOT_IN_LABELS = (
     "device",
+    "precision",  # another one gives the model another digest
     "overwrite",
     "resume",
     "workers",
@@ -70,6 +71,8 @@ class SegmentConfig:
         Name of a model or path of a checkpoint.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    precision : {"float32", "half"}
+        Of the image encoder, see :func:`~napari_sam.model.load_model`.
     axes : str, optional
         Axes of the input in the order of the file, when the file does not say.
     channels : tuple of int
@@ -121,6 +124,7 @@ class SegmentConfig:
 
     model: str = "compact"
     device: str = "auto"
+    precision: Literal["float32", "half"] = "float32"
     axes: str | None = None
     channels: tuple[int, ...] = ()
     slices: SliceRange = SliceRange()

@@ -325,4 +325,5 @@ def load_segmenter(config: SegmentConfig) -> TileSegmenter:
     """
     from napari_sam.model import load_model
 
-    return ModelSegmenter(load_model(config.model, device=config.device), config.automatic)
+    model = load_model(config.model, device=config.device, precision=config.precision)
+    return ModelSegmenter(model, config.automatic)

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_sam.model.decoder_graph import decode_masks
 from napari_sam.model.devices import translate_torch_errors
 from napari_sam.model.layers import ImageFeatures
 from napari_sam.model.mask_decoder import ALL_MASKS
@@ -95,7 +96,7 @@ def decode_all_masks(
         grid = (features.embedding.shape[-2], features.embedding.shape[-1])
         embedded = sam.prompt_encoder(*_as_tensors(prompts, view, sam.device), grid)
         image_pe = sam.prompt_encoder.dense_pe(grid)
-        logits, iou = sam.mask_decoder(features, image_pe, embedded, ALL_MASKS)
+        logits, iou = decode_masks(sam.mask_decoder, features, image_pe, embedded, ALL_MASKS)
         upsampler = MaskUpsampler.for_window(view.transform, view.window, sam.mask_threshold)
         stability = [region.stability for region in upsampler.upsample(logits[0])]
         return AllMasks(
