@@ -185,6 +185,8 @@ def main() -> None:
         rows.append(row)
         if arguments.json:
             arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+    if not rows:
+        parser.error("no image was chosen that shows an object in its middle")
     summary = average(rows)
     print(f"{len({row['image'] for row in rows})} images")
     print_table(summary)
