@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,7 @@ from napari_sam.pipeline.segmenters import (
 )
 from napari_sam.pipeline.source import Pixels, SliceSource
 from napari_sam.pipeline.tile_results import TileResults, tile_folder
+from napari_sam.pipeline.write_behind import WriteBehind
 from napari_sam.tiling import Contrast, TileGrid
 
 __all__ = [
@@ -41,6 +43,8 @@ ATTEMPTS = 2
 GIVE_UP_AFTER = 3
 """Tiles that fail one after the other: what is wrong is not in the tile."""
 NAMED_FAILURES = 10
+SLOW_SECONDS = 1.0
+"""After work of this time, writing a tile takes next to nothing, and it is told at once."""
 
 
 @dataclass(frozen=True)
@@ -271,25 +275,44 @@ def _here(
     missing: list[int],
     results: TileResults,
 ) -> Generator[Event | SavedTile, None, None]:
-    """Segment tiles one after the other, and meanwhile read the next, also of the next slice."""
+    """Segment tiles one after the other; meanwhile write the last and read the next.
+
+    The next may be of the next slice. A tile is told when it is on the disk, so while the next one
+    is under way, at its first step or its end; all are there when this ends, however it ends.
+    """
     in_slice = ((position, run.tiles[index].read) for index in missing[1:])
     beyond = [(other, run.tiles[0].read) for other in run.source.positions[number + 1 : number + 2]]
-    for index, following in zip(missing, chain(in_slice, beyond, [None]), strict=False):
-        for left in reversed(range(ATTEMPTS)):
-            if following is not None:
-                run.reads.expect(*following)
-            try:
-                with closing(timed(tile_steps(run, position, index))) as steps:
-                    while True:
-                        step = next(steps)
-                        yield Working(number, index, step.done, step.total)
-            except StopIteration as finished:
-                (objects, n_invalid), seconds = finished.value
-                results.save(index, objects, n_invalid)
-                yield SavedTile(index, len(objects.scores), n_invalid, seconds)
-                break
-            except (InputError, DeviceError) as error:
-                yield run.warn_of(position, index, error, left)
+    with WriteBehind[SavedTile]() as behind:
+        for index, following in zip(missing, chain(in_slice, beyond, [None]), strict=False):
+            for left in reversed(range(ATTEMPTS)):
+                if following is not None:
+                    run.reads.expect(*following)
+                try:
+                    with closing(timed(tile_steps(run, position, index))) as steps:
+                        while True:
+                            step = next(steps)
+                            yield from behind.wait()  # a tile is told before steps of the next
+                            yield Working(number, index, step.done, step.total)
+                except StopIteration as finished:
+                    before = list(behind.wait())
+                    behind.begin(partial(_save, results, index, *finished.value))
+                    yield from before  # whoever stops here keeps this tile too
+                    is_slow = finished.value[1] > SLOW_SECONDS
+                    if is_slow or not run.n_segmented:  # with its first tile an output is begun
+                        yield from behind.wait()
+                    break
+                except (InputError, DeviceError) as error:
+                    yield from behind.wait()  # it comes, and counts, before the failure
+                    yield run.warn_of(position, index, error, left)
+        yield from behind.wait()
+
+
+def _save(
+    results: TileResults, index: int, found: tuple[TileObjects, int], seconds: float
+) -> SavedTile:
+    objects, n_invalid = found
+    results.save(index, objects, n_invalid)
+    return SavedTile(index, len(objects.scores), n_invalid, seconds)
 
 
 def _elsewhere(
