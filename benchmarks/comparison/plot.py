@@ -6,7 +6,6 @@ from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
 
 from comparison.results import Run
 
@@ -28,7 +27,9 @@ def plot_ratios(run: Run, path: Path) -> None:
     bars = axes.barh(
         range(len(results)), [ratio - 1 for ratio in ratios], left=1, height=0.6, color=colors
     )
-    axes.bar_label(bars, [f"{ratio:.3g}x" for ratio in ratios], padding=4)
+    labels = axes.bar_label(bars, [f"{ratio:.3g}x" for ratio in ratios], padding=4)
+    for label in labels:  # readable where a target lies beside the end of the bar
+        label.set(zorder=4, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
     for row, target in enumerate(targets):
         if target is not None:
             axes.plot([target, target], [row - 0.4, row + 0.4], color=_MARK, linewidth=2)
@@ -38,7 +39,7 @@ def plot_ratios(run: Run, path: Path) -> None:
     )
     axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.margins(x=0.15)
     axes.set_xlabel("times as fast as the reference; black: target, orange: below it")
     axes.spines[["top", "right"]].set_visible(False)

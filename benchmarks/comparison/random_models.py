@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from comparison.contest import Setting
 from napari_sam.model import ImageFeatures, Sam
 
-STEEPNESS = 8.0
-"""Standard deviation of a mask's logits; those of random weights have about 1."""
+STEEPNESS = 3.0
+"""Standard deviation of a mask's logits; rounding grows with it."""
 IOU_SPREAD = 0.1
 """Predicted IoUs stay around 0.5, so that thresholds from 0 to 1 can part them."""
 COVERED = 0.2
