@@ -51,9 +51,10 @@ def maps(encoder: nn.Module, x: Tensor) -> list[Tensor]:
     "choices",
     [
         {},
-        {"attention_queries": None, "mlp_tokens": None, "folds_norms": False},
-        {"attention_queries": 7, "mlp_tokens": None},
-        {"attention_queries": 1000, "mlp_tokens": 11},
+        {"attention_queries": None, "mlp_tokens": None, "folds_norms": False, "conv_rows": None},
+        {"attention_queries": 7, "mlp_tokens": None, "conv_rows": 1},
+        {"attention_queries": 1000, "mlp_tokens": 11, "conv_rows": 7},
+        {"folds_norms": False, "conv_rows": 1000},
     ],
     ids=str,
 )

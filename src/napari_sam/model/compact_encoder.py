@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from napari_sam.model.execution import execution_for
 from napari_sam.model.instance_head import InstanceHead
 from napari_sam.model.layers import FoldedConv, ImageFeatures, MLPBlock, conv_norm
 from napari_sam.model.mask_decoder import MaskDecoder
@@ -66,6 +67,7 @@ class CompactEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> ImageFeatures:
         """Encode normalised pixels (B, 3, H, W); H and W are multiples of 32."""
+        x = x.contiguous(memory_format=execution_for(x.device).map_format)
         half = self.stem(x)  # (B, 24, H/2, W/2)
         quarter = self.stage_quarter(half)  # (B, 48, H/4, W/4)
         eighth = self.stage_eighth(quarter)  # (B, 96, H/8, W/8)

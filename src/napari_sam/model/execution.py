@@ -44,6 +44,8 @@ class Execution:
         stay in the processor's cache; None to write the positions into longer keys instead.
     mlp_tokens : int or None
         Tokens that go through an encoder's MLP at a time; None for all.
+    conv_rows : int or None
+        Rows of a map that go through an inverted residual at a time; None for all.
     strip_tokens : int or None
         Image tokens of one prompt that the mask decoder takes at a time; None for all tokens of
         all prompts in one batch.
@@ -67,6 +69,7 @@ class Execution:
     uses_graphs: bool = False
     attention_queries: int | None = 512
     mlp_tokens: int | None = None
+    conv_rows: int | None = None
     strip_tokens: int | None = None
     shares_image: bool = True
     folds_projections: bool = True
@@ -85,6 +88,7 @@ _CHOICES = {
         half_dtypes=(torch.bfloat16,),  # float16 is emulated, and a hundred times slower
         attention_queries=128,
         mlp_tokens=512,
+        conv_rows=16,
         strip_tokens=2048,
     ),
     "cuda": Execution(pins_tiles=True, uses_graphs=True),

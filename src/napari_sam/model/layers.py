@@ -119,7 +119,11 @@ class FoldedConv(NamedTuple):
 
 
 def conv_norm(
-    x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d, folded: Recent[FoldedConv]
+    x: Tensor,
+    conv: nn.Conv2d,
+    norm: nn.BatchNorm2d,
+    folded: Recent[FoldedConv],
+    padding: tuple[int, int] | None = None,
 ) -> Tensor:
     """Convolve and batch-normalise: as one convolution where nothing is learned.
 
@@ -136,14 +140,20 @@ def conv_norm(
         The normalisation after it, with running statistics.
     folded : Recent
         Keeps the one convolution for the next call.
+    padding : tuple of int, optional
+        Zeros above and below, left and right, where they are not the convolution's own.
 
     Returns
     -------
     Tensor
         Maps, (B, C', H', W').
     """
+    around = conv.padding if padding is None else padding
     if norm.training or torch.is_grad_enabled() or not execution_for(x.device).folds_norms:
-        normalised: Tensor = norm(conv(x))
+        convolved = nn.functional.conv2d(
+            x, conv.weight, None, conv.stride, around, conv.dilation, conv.groups
+        )
+        normalised: Tensor = norm(convolved)
         return normalised
     sources = (
         conv.weight,
@@ -154,7 +164,7 @@ def conv_norm(
     )
     one = folded.get(weights_version(sources), lambda: _fold(norm.eps, *sources))
     return nn.functional.conv2d(
-        x, one.weight, one.bias, conv.stride, conv.padding, conv.dilation, conv.groups
+        x, one.weight, one.bias, conv.stride, around, conv.dilation, conv.groups
     )
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_sam.core.errors import InputError
+from napari_sam.model.execution import execution_for
 from napari_sam.model.image_encoder import build_neck
 from napari_sam.model.layers import FoldedConv, ImageFeatures, conv_norm
 from napari_sam.model.recent import Recent
@@ -105,6 +106,7 @@ class TinyViT(nn.Module):
                 rule=f"Both sizes have to be multiples of {self.stride}",
                 cure="Encode through Sam.encode or SamPredictor.encode, which resize and pad",
             )
+        x = x.contiguous(memory_format=execution_for(x.device).map_format)
         x = self.patch_embed(x)
         for layer in self.layers:
             x = layer(x)
@@ -135,9 +137,9 @@ class ConvBatchNorm(nn.Module):
         self.bn = nn.BatchNorm2d(out_channels)
         self._folded: Recent[FoldedConv] = Recent(1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, padding: tuple[int, int] | None = None) -> Tensor:
         """Map ``x`` (B, C, H, W) to (B, C', H / stride, W / stride)."""
-        return conv_norm(x, self.c, self.bn, self._folded)
+        return conv_norm(x, self.c, self.bn, self._folded, padding)
 
 
 class PatchEmbed(nn.Module):
@@ -169,8 +171,24 @@ class MBConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` (B, C, H, W) to the same shape."""
-        residual = self.conv3(nn.functional.gelu(self.conv2(nn.functional.gelu(self.conv1(x)))))
-        return nn.functional.gelu(x + residual)
+        rows = execution_for(x.device).conv_rows
+        if rows is None or torch.is_grad_enabled():
+            widened = nn.functional.gelu(self.conv1(x))
+            residual = self.conv3(nn.functional.gelu(self.conv2(widened)))
+            return nn.functional.gelu(x + residual)
+        mapped = torch.empty_like(x)
+        for start in range(0, x.shape[2], rows):
+            stop = min(start + rows, x.shape[2])
+            mapped[:, :, start:stop] = self._map_rows(x, start, stop)
+        return mapped
+
+    def _map_rows(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """Map some rows: the widened maps are the largest of the encoder, and stay in the cache."""
+        above, below = min(start, 1), min(x.shape[2] - stop, 1)  # rows that the image has there
+        widened = nn.functional.gelu(self.conv1(x[:, :, start - above : stop + below]))
+        widened = nn.functional.pad(widened, (0, 0, 1 - above, 1 - below))
+        residual = self.conv3(nn.functional.gelu(self.conv2(widened, padding=(0, 1))))
+        return nn.functional.gelu(x[:, :, start:stop] + residual)
 
 
 class PatchMerging(nn.Module):
@@ -243,8 +261,7 @@ class TinyViTBlock(nn.Module):
         """Map ``x`` (B, C, H, W) to the same shape."""
         tokens = x.permute(0, 2, 3, 1)  # (B, H, W, C)
         tokens = tokens + self.attn(tokens)
-        # contiguous, because the depthwise convolution is faster so on the CPU
-        x = self.local_conv(tokens.permute(0, 3, 1, 2).contiguous())
+        x = self.local_conv(tokens.permute(0, 3, 1, 2))
         tokens = x.permute(0, 2, 3, 1)
         mixed: Tensor = tokens + self.mlp(tokens)
         return mixed.permute(0, 3, 1, 2)
