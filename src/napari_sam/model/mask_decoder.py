@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from napari_sam.model.decoder_plan import DecoderPlan
 from napari_sam.model.execution import execution_for
 from napari_sam.model.layers import MLP, ImageFeatures, ImageIdentity, LayerNorm2d
-from napari_sam.model.mask_drawing import DrawnMaps, draw_in_strips
+from napari_sam.model.mask_drawing import DrawnMaps, UpscalingLayers, draw_in_strips
 from napari_sam.model.prompt_encoder import PromptEmbeddings
 from napari_sam.model.prompt_mixing import PromptMixing
 from napari_sam.model.recent import Recent, weights_version
@@ -96,6 +96,7 @@ class MaskDecoder(nn.Module):
             transformer_dim, iou_head_hidden_dim, self.num_mask_tokens, iou_head_depth
         )
         self._plans: Recent[DecoderPlan] = Recent(1)
+        self._drawing: Recent[tuple[list[Tensor], UpscalingLayers]] = Recent(1)
 
     def forward(
         self, features: ImageFeatures, image_pe: Tensor, prompts: PromptEmbeddings, masks: slice
@@ -226,10 +227,17 @@ class MaskDecoder(nn.Module):
         tokens = decoded.image_tokens
         if execution_for(tokens.device).strip_tokens and not torch.is_grad_enabled():
             added = DrawnMaps(coarse, fine)
-            return draw_in_strips(self.output_upscaling, tokens, (h, w), added, weights)
+            return draw_in_strips(self._upscaling_layers(), tokens, (h, w), added, weights)
         image = torch.unflatten(tokens.transpose(1, 2), 2, (h, w))
         logits = weights @ self._upscale(image, coarse, fine).flatten(2)
         return torch.unflatten(logits, 2, (4 * h, 4 * w))
+
+    def _upscaling_layers(self) -> UpscalingLayers:
+        weights = [weight.detach() for weight in self.output_upscaling.parameters()]
+        _, layers = self._drawing.get(
+            weights_version(weights), lambda: (weights, UpscalingLayers.of(self.output_upscaling))
+        )
+        return layers
 
     def _upscale(self, image: Tensor, coarse: list[Tensor], fine: list[Tensor]) -> Tensor:
         first, norm, activation, second, last = self.output_upscaling

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from napari_sam.model.layers import LayerNorm2d
 
-__all__ = ["DrawnMaps", "draw_in_strips"]
+__all__ = ["DrawnMaps", "UpscalingLayers", "draw_in_strips"]
 
 _STRIP_TOKENS = 512
 """Image tokens of a strip; its widest map has a megabyte, which is half a processor's cache."""
@@ -38,15 +38,18 @@ class DrawnMaps(NamedTuple):
 
 
 def draw_in_strips(
-    upscaling: nn.Sequential, tokens: Tensor, grid_hw: tuple[int, int], added: DrawnMaps, w: Tensor
+    layers: UpscalingLayers,
+    tokens: Tensor,
+    grid_hw: tuple[int, int],
+    added: DrawnMaps,
+    w: Tensor,
 ) -> Tensor:
     """Upscale image tokens and weigh them by mask weights; equal to convolutions up to rounding.
 
     Parameters
     ----------
-    upscaling : Sequential
-        ``output_upscaling`` of the mask decoder: transposed convolution, norm, activation,
-        transposed convolution, activation.
+    layers : UpscalingLayers
+        The layers of the mask decoder's ``output_upscaling``.
     tokens : Tensor
         Image tokens, (N, h * w, C).
     grid_hw : tuple of int
@@ -62,7 +65,6 @@ def draw_in_strips(
         Low-res logits (N, M, 4h, 4w).
     """
     height, width = grid_hw
-    layers = _Layers.of(upscaling)
     logits = tokens.new_empty(len(tokens), w.shape[1], height, 2, 2, width, 2, 2)
     rows = max(_STRIP_TOKENS // width, 1)
     for index in range(len(tokens)):
@@ -84,7 +86,7 @@ def _strip_of(part: Tensor, index: int, strip: slice, cells: int) -> Tensor:
     return own[:, cells * strip.start : cells * strip.stop].permute(1, 2, 0)
 
 
-class _Layers(NamedTuple):
+class UpscalingLayers(NamedTuple):
     """The layers as matrix products over channels; what a token becomes stays together."""
 
     first: Tensor
@@ -94,7 +96,8 @@ class _Layers(NamedTuple):
     second_bias: Tensor
 
     @classmethod
-    def of(cls, upscaling: nn.Sequential) -> _Layers:
+    def of(cls, upscaling: nn.Sequential) -> UpscalingLayers:
+        """Read them: transposed convolution, norm, activation, and both once more."""
         layers: Any = upscaling  # torch does not say what a Sequential holds
         first, norm, _, second, _ = layers
         return cls(*_as_product(first), norm, *_as_product(second))
@@ -119,6 +122,6 @@ class _Layers(NamedTuple):
 
 def _as_product(layer: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
     """Weight (c_in, 4 * c_out) and bias of a 2 x 2 transposed convolution with stride 2."""
-    weight = layer.weight.permute(0, 2, 3, 1).flatten(1)
-    bias = layer.bias if layer.bias is not None else weight.new_zeros(layer.out_channels)
+    weight = layer.weight.detach().permute(0, 2, 3, 1).flatten(1)
+    bias = layer.bias.detach() if layer.bias is not None else weight.new_zeros(layer.out_channels)
     return weight, bias.repeat(4)
