@@ -86,6 +86,19 @@ def test_the_manifests_modules_load_nothing_heavy_of_their_own(module: str) -> N
     assert not (after - before) & HEAVY
 
 
+def test_the_plugin_loads_models_in_one_place_only() -> None:
+    """Where all widgets look for what is in memory already."""
+    imported = {
+        (path.name, alias.name)
+        for path in sorted((PACKAGE / "_napari").glob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    loaders = {file for file, name in imported if name in ("load_model", "load_segmenter")}
+    assert loaders == {"loaded_models.py"}
+
+
 def test_core_needs_the_standard_library_and_numpy_only() -> None:
     allowed = sys.stdlib_module_names | {"numpy", "napari_sam"}
     for path in sorted((PACKAGE / "core").glob("*.py")):

@@ -308,6 +308,21 @@ def test_reading_keeps_whole_numbers(tmp_path: Path) -> None:
     assert state["b"].dtype == torch.float32
 
 
+@pytest.mark.parametrize("size", [0, 1, (1 << 14) + 3, (1 << 20) + 1])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_any_size_become_float32(size: int, dtype: torch.dtype, tmp_path: Path) -> None:
+    values = torch.randn(size, generator=torch.Generator().manual_seed(0)).to(dtype)
+    content = {
+        "flat": values,
+        "turned": values.expand(3, size).T,
+        "one": torch.tensor(2.5).to(dtype),
+    }
+    state = read_state_dict(_save(content, tmp_path / "weights.pt"))
+    for key, value in content.items():
+        assert state[key].dtype == torch.float32
+        assert torch.equal(state[key], value.float())
+
+
 def test_building_a_model_imports_no_compiler() -> None:
     code = (
         "import sys, torch\n"
