@@ -39,6 +39,7 @@ def tiny_sam(encoder: Literal["vit", "tiny_vit", "compact"] = "vit", seed: int =
         randomise(sam)
     finally:
         torch.random.set_rng_state(generator_state)
+    sam.mask_decoder.transformer.few_tokens = 16  # as at full size: prompts take the same way
     sam.name = f"tiny_{encoder}"
     sam.digest = f"{seed:064x}"
     return sam.eval()

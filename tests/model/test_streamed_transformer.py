@@ -141,6 +141,20 @@ def test_a_copy_of_a_model_that_has_decoded_has_weights_of_its_own() -> None:
     torch.testing.assert_close(decoded(twin, features)[0], expected)
 
 
+def test_a_few_tokens_stream_through_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    sam = tiny_sam("vit")
+    calls: list[int] = []
+    stream = StreamedTransformer.__call__
+
+    def counted(self: StreamedTransformer, tokens: Tensor, image: object) -> object:
+        calls.append(len(tokens))
+        return stream(self, tokens, image)
+
+    monkeypatch.setattr(StreamedTransformer, "__call__", counted)
+    decoded(sam, features_of(sam), count=3)
+    assert calls == [7, 7, 7]
+
+
 def test_many_tokens_take_the_plain_way() -> None:
     sam = tiny_sam("vit")
     features = features_of(sam)

@@ -18,6 +18,7 @@ from napari_sam.core.errors import InputError, OutOfMemoryError
 from napari_sam.core.prompts import BoxPrompt, MaskPrompt, PointPrompt, PromptSet
 from napari_sam.io.embedding_cache import EmbeddingCache
 from napari_sam.model.sam import Sam
+from napari_sam.model.streamed_transformer import SharedImage, StreamedTransformer
 from napari_sam.pipeline import embedding_store, prompt_decoding
 from napari_sam.pipeline.candidates import ObjectCandidates
 from napari_sam.pipeline.interactive import EmbedProgress, InteractivePredictor
@@ -252,6 +253,40 @@ def test_logits_follow_when_the_view_moves(calm: None, decodes: list) -> None:
 
 
 # readiness
+
+
+def test_a_prepared_decoder_has_met_the_image_before_the_first_click(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shared: list[int] = []
+    share = StreamedTransformer.share
+
+    def counted(transformer: StreamedTransformer, keys: torch.Tensor) -> SharedImage:
+        shared.append(len(keys))
+        return share(transformer, keys)
+
+    monkeypatch.setattr(StreamedTransformer, "share", counted)
+    for with_decoder in (False, True):
+        predictor = InteractivePredictor(tiny_sam("vit"))
+        image = ArrayPlaneImage([noise((190, 150))])
+        list(predictor.prepare(image, CONTRAST, with_decoder=with_decoder))
+        assert len(shared) == with_decoder
+        for _ in range(2):
+            predictor.predict(image, CONTRAST, [clicks((40, 50))])
+        assert len(shared) == 1
+        shared.clear()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_preparing_a_decoder_changes_no_mask(kind: str) -> None:
+    image = ArrayPlaneImage([noise((190, 150))])
+    scores = []
+    for with_decoder in (False, True):
+        predictor = InteractivePredictor(tiny_sam(kind))
+        list(predictor.prepare(image, CONTRAST, with_decoder=with_decoder))
+        (found,) = predictor.predict(image, CONTRAST, [clicks((40, 50))])
+        scores.append([mask.predicted_iou for mask in found.masks])
+    assert scores[0] == scores[1]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -308,7 +308,8 @@ class Engine(QObject):  # type: ignore[misc]  # qtpy has no types
 
         if in_view:
             self.progressed.emit(Progress(text))
-        self._run(lambda: predictor.prepare(image, contrast), on_step=show, on_result=done)
+        steps = predictor.prepare(image, contrast, with_decoder=in_view)
+        self._run(lambda: steps, on_step=show, on_result=done)
 
     def _on_ready(self) -> None:
         self._serve()

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 __all__ = ["MEASURE", "measure_labels", "merge_measures"]
 
@@ -52,6 +51,8 @@ def measure_labels(
     measures["area"] = area[found]
     measures["sum_yx"][:, 0] = sum_y[found].astype(np.int64) + top * area[found]
     measures["sum_yx"][:, 1] = sum_x[found].astype(np.int64) + left * area[found]
+    from scipy import ndimage
+
     boxes = ndimage.find_objects(labels, max_label=count)
     for row, label in enumerate(found.tolist()):
         y, x = boxes[label]

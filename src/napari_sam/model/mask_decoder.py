@@ -156,7 +156,7 @@ class MaskDecoder(nn.Module):
             return
         execution = execution_for(features.embedding.device)
         plan = self._plan(execution.strip_tokens or image_pe[0, 0].numel())
-        is_shared = len(features.embedding) == len(prompts.dense) == 1 and self.mixing is None
+        is_shared = len(features.embedding) == 1 and prompts.is_dense_fixed and self.mixing is None
         identity = features.identity
         if identity is None and len(prompts.sparse) > 1:
             identity = ImageIdentity()

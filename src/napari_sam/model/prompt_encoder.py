@@ -34,11 +34,14 @@ class PromptEmbeddings(NamedTuple):
         all prompts, as it is in SAM without a mask prompt.
     dense_fine : Tensor or None
         A map to add at twice the resolution of the embedding, (N, c4, 2h, 2w); None in SAM.
+    is_dense_fixed : bool
+        `dense` belongs to the model, not to these prompts: it is the same in every call.
     """
 
     sparse: Tensor
     dense: Tensor
     dense_fine: Tensor | None = None
+    is_dense_fixed: bool = False
 
     def of_prompt(self, index: int) -> PromptEmbeddings:
         """Return the embeddings of one prompt."""
@@ -47,6 +50,7 @@ class PromptEmbeddings(NamedTuple):
             self.sparse[own],
             self.dense if len(self.dense) == 1 else self.dense[own],
             None if self.dense_fine is None else self.dense_fine[own],
+            self.is_dense_fixed,
         )
 
 
@@ -218,7 +222,7 @@ class PromptEncoder(_TokenPromptEncoder):
             dense = self.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(-1, -1, *grid_hw)
         else:
             dense = self.mask_downscaling(mask_logits)
-        return PromptEmbeddings(sparse, dense)
+        return PromptEmbeddings(sparse, dense, is_dense_fixed=mask_logits is None)
 
 
 class MapPromptEncoder(_TokenPromptEncoder):

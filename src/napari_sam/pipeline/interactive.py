@@ -17,6 +17,7 @@ from napari_sam.pipeline.embedding_store import EmbeddingStore, EmbedProgress
 from napari_sam.pipeline.plane_image import PlaneImage
 from napari_sam.pipeline.prompt_decoding import PromptDecoder, Scene
 from napari_sam.pipeline.prompt_steps import check_inside
+from napari_sam.predict.decoding import prepare_decoding
 from napari_sam.predict.embedding import ImageEmbedding
 from napari_sam.predict.frames import Frame, fits_whole
 from napari_sam.tiling.normalize import Contrast
@@ -55,7 +56,7 @@ class InteractivePredictor:
         self._decoder = PromptDecoder(sam, self._store)
 
     def prepare(
-        self, image: PlaneImage, contrast: Contrast
+        self, image: PlaneImage, contrast: Contrast, *, with_decoder: bool = False
     ) -> Generator[EmbedProgress, None, None]:
         """Encode a plane, so that prompts on it are answered at once.
 
@@ -68,6 +69,8 @@ class InteractivePredictor:
             The plane.
         contrast : Contrast
             From intensities to 8 bit.
+        with_decoder : bool
+            Prepare the mask decoder too, for an image that will be clicked on next.
 
         Yields
         ------
@@ -82,7 +85,9 @@ class InteractivePredictor:
             When the device fails, or has too little memory.
         """
         if fits_whole(image.levels_yx[0], self.sam.input_spec):
-            yield from self._steps(image, contrast)
+            embedding = yield from self._steps(image, contrast)
+            if with_decoder:
+                prepare_decoding(self.sam, embedding)
 
     def is_ready(self, image: PlaneImage, contrast: Contrast) -> bool:
         """Tell whether :meth:`prepare` has nothing left to do.

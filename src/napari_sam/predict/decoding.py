@@ -17,9 +17,9 @@ from napari_sam.model.sam import Sam
 from napari_sam.predict.embedding import ImageEmbedding
 from napari_sam.predict.frames import View
 from napari_sam.predict.upsampling import MaskUpsampler
-from napari_sam.predict.windows import crop_features
+from napari_sam.predict.windows import Window, crop_features, window_around
 
-__all__ = ["AllMasks", "ViewPrompts", "decode_all_masks"]
+__all__ = ["AllMasks", "ViewPrompts", "decode_all_masks", "prepare_decoding"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +92,7 @@ def decode_all_masks(
         When the device fails, or has too little memory.
     """
     with translate_torch_errors(), torch.inference_mode():
-        features = _window_features(sam, embedding, view)
+        features = _float_features(sam, embedding, view.window)
         grid = (features.embedding.shape[-2], features.embedding.shape[-1])
         embedded = sam.prompt_encoder(*_as_tensors(prompts, view, sam.device), grid)
         image_pe = sam.prompt_encoder.dense_pe(grid)
@@ -106,8 +106,35 @@ def decode_all_masks(
         )
 
 
-def _window_features(sam: Sam, embedding: ImageEmbedding, view: View) -> ImageFeatures:
-    cut = crop_features(embedding.as_features(), view.window, sam.input_spec.stride)
+def prepare_decoding(sam: Sam, embedding: ImageEmbedding) -> None:
+    """Do what the first click on an image would have to do, and the later ones need not.
+
+    The mask decoder keeps what it computes from the image alone, and torch what it prepares for a
+    size. A click in the middle makes them do so; its mask is thrown away.
+
+    Parameters
+    ----------
+    sam : Sam
+        The model.
+    embedding : ImageEmbedding
+        Of the image that will be clicked on.
+
+    Raises
+    ------
+    DeviceError
+        When the device fails, or has too little memory.
+    """
+    rows, cols = embedding.transform.input_size_yx
+    x, y = cols / 2, rows / 2
+    window = window_around((x, y, x, y), embedding.transform, sam.input_spec)
+    with translate_torch_errors(), torch.inference_mode():
+        features = _float_features(sam, embedding, window)
+        moved = torch.tensor([[[x - window.x, y - window.y]]], device=sam.device)
+        sam.decode(features, points=(moved, torch.ones_like(moved[..., 0])), multimask=True)
+
+
+def _float_features(sam: Sam, embedding: ImageEmbedding, window: Window) -> ImageFeatures:
+    cut = crop_features(embedding.as_features(), window, sam.input_spec.stride)
     return cut._replace(embedding=cut.embedding.to(torch.float32))
 
 
