@@ -25,7 +25,9 @@ WORKS = {
     "upsamples_in_regions": _DECODER,
     "attention_queries": ("vit_b",),
     "mlp_tokens": ("vit_b", "vit_t"),
+    "conv_rows": ("vit_t",),
     "folds_norms": ("vit_t", "compact-embedding"),
+    "fuses_activations": ("vit_b", "vit_t"),
 }
 """Works that a choice can change; a choice that is not here is tried with all."""
 POINTS_PER_SIDE = 8

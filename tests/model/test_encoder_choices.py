@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from napari_sam.model import fused
 from napari_sam.model.compact_encoder import CompactEncoder
 from napari_sam.model.execution import execution_override
 from napari_sam.model.image_encoder import ImageEncoderViT
@@ -51,6 +52,7 @@ def maps(encoder: nn.Module, x: Tensor) -> list[Tensor]:
     "choices",
     [
         {},
+        {"fuses_activations": False},
         {"attention_queries": None, "mlp_tokens": None, "folds_norms": False, "conv_rows": None},
         {"attention_queries": 7, "mlp_tokens": None, "conv_rows": 1},
         {"attention_queries": 1000, "mlp_tokens": 11, "conv_rows": 7},
@@ -103,3 +105,47 @@ def test_norms_in_training_use_the_batch() -> None:
     with torch.no_grad():
         encoder(x)
     assert not torch.equal(encoder.stem.norm.running_mean, before)
+
+
+@pytest.mark.parametrize("build", [vit, tiny_vit, compact])
+def test_fused_activations_round_differently_and_no_more(build) -> None:
+    encoder = prepared(build).float()
+    x = torch.randn(1, 3, 160, 160)
+    with torch.inference_mode():
+        with execution_override(fuses_activations=False):
+            expected = maps(encoder, x)
+        for part, wanted in zip(maps(encoder, x), expected, strict=True):
+            torch.testing.assert_close(part, wanted, rtol=1e-4, atol=2e-5 * float(wanted.std()))
+
+
+@pytest.mark.parametrize("gelu", [False, True])
+def test_a_layer_is_the_same_fused_or_not(gelu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, tokens = nn.Linear(24, 40), torch.randn(3, 100, 24)
+    conv, image = nn.Conv2d(8, 16, 3, stride=2, groups=4), torch.randn(2, 8, 21, 30)
+
+    def both() -> list[Tensor]:
+        with torch.no_grad():
+            return [
+                fused.linear(tokens, layer, gelu=gelu),
+                fused.conv2d(image, conv.weight, conv.bias, conv, (0, 1), gelu=gelu),
+            ]
+
+    found = both()
+    with execution_override(fuses_activations=False):
+        expected = both()
+    monkeypatch.setattr(fused, "_has_onednn", lambda: False)
+    without = both()
+    for part, wanted, same in zip(found, expected, without, strict=True):
+        torch.testing.assert_close(part, wanted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(same, wanted, rtol=0, atol=0)
+
+
+def test_nothing_is_fused_where_gradients_flow_or_other_precisions_are_asked_for() -> None:
+    layer = nn.Linear(16, 16)
+    tokens = torch.randn(512, 16)
+    assert fused.linear(tokens, layer, gelu=True).requires_grad
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert fused.linear(tokens, layer, gelu=True).dtype == torch.bfloat16
+    with torch.no_grad():
+        doubled = fused.linear(tokens.double(), layer.double(), gelu=True)
+    assert doubled.dtype == torch.float64

@@ -11,6 +11,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from napari_sam.model.execution import execution_for
+from napari_sam.model.fused import gelu_in_place
 from napari_sam.model.instance_head import InstanceHead
 from napari_sam.model.layers import FoldedConv, ImageFeatures, MLPBlock, conv_norm
 from napari_sam.model.mask_decoder import MaskDecoder
@@ -86,13 +87,13 @@ class ConvNorm(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(in_dim, out_dim, 3, stride=stride, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(out_dim)
-        self.act = nn.GELU() if activate else nn.Identity()
+        self.activate = activate
         self._folded: Recent[FoldedConv] = Recent(1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` (B, in_dim, H, W) to (B, out_dim, H / stride, W / stride)."""
-        activated: Tensor = self.act(conv_norm(x, self.conv, self.norm, self._folded))
-        return activated
+        normed = conv_norm(x, self.conv, self.norm, self._folded)
+        return gelu_in_place(normed) if self.activate else normed
 
 
 class ResidualBlock(nn.Module):
@@ -102,12 +103,10 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.conv1 = ConvNorm(dim, dim)
         self.conv2 = ConvNorm(dim, dim, activate=False)
-        self.act = nn.GELU()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` (B, dim, H, W) to the same shape."""
-        activated: Tensor = self.act(x + self.conv2(self.conv1(x)))
-        return activated
+        return gelu_in_place(self.conv2(self.conv1(x)), added=x)
 
 
 class GlobalAttentionBlock(nn.Module):

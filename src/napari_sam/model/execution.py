@@ -55,6 +55,8 @@ class Execution:
         Projections of many image tokens are folded into a few prompt tokens.
     folds_norms : bool
         Batch normalisation is folded into the convolution before it.
+    fuses_activations : bool
+        GELU is applied while the result before it is still in the cache.
     scores_first : bool
         Masks whose predicted IoU fails are never drawn.
     upsamples_in_regions : bool
@@ -74,6 +76,7 @@ class Execution:
     shares_image: bool = True
     folds_projections: bool = True
     folds_norms: bool = True
+    fuses_activations: bool = False
     scores_first: bool = True
     upsamples_in_regions: bool = True
 
@@ -90,6 +93,7 @@ _CHOICES = {
         mlp_tokens=512,
         conv_rows=16,
         strip_tokens=2048,
+        fuses_activations=True,
     ),
     "cuda": Execution(pins_tiles=True, uses_graphs=True),
     "mps": Execution(points_per_batch=16, windows_per_batch=1, half_dtypes=(torch.float16,)),

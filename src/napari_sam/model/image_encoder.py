@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from napari_sam.core.errors import InputError
 from napari_sam.model.execution import execution_for
+from napari_sam.model.fused import linear
 from napari_sam.model.layers import ImageFeatures, LayerNorm2d, MLPBlock
 from napari_sam.model.windows import partition_windows, unpartition_windows
 
@@ -167,15 +168,14 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens ``x`` (B, h, w, C) to tokens of the same shape."""
         shape_hw = (x.shape[1], x.shape[2])
-        qkv = self.qkv(x)  # (B, h, w, 3 C)
+        qkv = linear(x, self.qkv)  # (B, h, w, 3 C)
         if self.window_size is None:
             attended = self._attend(qkv)
         else:
             # a padded token is zero before the projection, hence the bias after it
             windows = partition_windows(qkv, self.window_size, fill=self.qkv.bias)
             attended = unpartition_windows(self._attend(windows), shape_hw)
-        projected: Tensor = self.proj(attended)
-        return projected
+        return linear(attended, self.proj)
 
     def _attend(self, qkv: Tensor) -> Tensor:
         """Attend within each map of ``qkv`` (N, h, w, 3 C); returns (N, h, w, C)."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from napari_sam.model.execution import execution_for
+from napari_sam.model.fused import conv2d, linear
 from napari_sam.model.recent import Recent, weights_version
 
 __all__ = [
@@ -87,6 +88,8 @@ class MLPBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` (..., C) to (..., C)."""
+        if isinstance(self.act, nn.GELU):
+            return linear(linear(x, self.lin1, gelu=True), self.lin2)
         projected: Tensor = self.lin2(self.act(self.lin1(x)))
         return projected
 
@@ -124,6 +127,8 @@ def conv_norm(
     norm: nn.BatchNorm2d,
     folded: Recent[FoldedConv],
     padding: tuple[int, int] | None = None,
+    *,
+    gelu: bool = False,
 ) -> Tensor:
     """Convolve and batch-normalise: as one convolution where nothing is learned.
 
@@ -142,19 +147,18 @@ def conv_norm(
         Keeps the one convolution for the next call.
     padding : tuple of int, optional
         Zeros above and below, left and right, where they are not the convolution's own.
+    gelu : bool
+        Apply GELU to the result.
 
     Returns
     -------
     Tensor
         Maps, (B, C', H', W').
     """
-    around = conv.padding if padding is None else padding
+    around = cast("tuple[int, int]", conv.padding) if padding is None else padding
     if norm.training or torch.is_grad_enabled() or not execution_for(x.device).folds_norms:
-        convolved = nn.functional.conv2d(
-            x, conv.weight, None, conv.stride, around, conv.dilation, conv.groups
-        )
-        normalised: Tensor = norm(convolved)
-        return normalised
+        normalised: Tensor = norm(conv2d(x, conv.weight, None, conv, around))
+        return nn.functional.gelu(normalised) if gelu else normalised
     sources = (
         conv.weight,
         norm.weight,
@@ -163,9 +167,7 @@ def conv_norm(
         norm.get_buffer("running_var"),
     )
     one = folded.get(weights_version(sources), lambda: _fold(norm.eps, *sources))
-    return nn.functional.conv2d(
-        x, one.weight, one.bias, conv.stride, around, conv.dilation, conv.groups
-    )
+    return conv2d(x, one.weight, one.bias, conv, around, gelu=gelu)
 
 
 def _fold(

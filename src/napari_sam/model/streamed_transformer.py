@@ -114,8 +114,10 @@ class StreamedTransformer:
             written = from_image.written(queries)
             if index + 1 < len(self._blocks):
                 queries = _attend_to_each_other(self._blocks[index + 1], queries, tokens)
+            # the first block's keys are the caller's; later ones are written over
+            target = torch.empty_like(keys) if index == 0 else keys
             keys, scores = self._rewrite(
-                keys, shares, written, block.norm4, *to_image.fold(queries + tokens)
+                keys, target, shares, written, block.norm4, *to_image.fold(queries + tokens)
             )
             attended = to_image.gather(scores, keys)
         tokens = self._transformer.norm_final_attn(queries + attended)
@@ -132,6 +134,7 @@ class StreamedTransformer:
     def _rewrite(
         self,
         keys: Tensor,
+        rewritten: Tensor,
         shares: Tensor,
         written: Tensor,
         norm: nn.LayerNorm,
@@ -140,9 +143,10 @@ class StreamedTransformer:
     ) -> tuple[Tensor, Tensor]:
         """Let image tokens attend to the prompt tokens, and score them for the next attention.
 
+        Writes to `rewritten`, which may be `keys`.
+
         Takes the scores of the positions alone and adds those of the tokens.
         """
-        rewritten = torch.empty_like(keys)
         for start in range(0, len(keys), self._strip_tokens):
             strip = slice(start, start + self._strip_tokens)
             attended = torch.addmm(keys[strip], shares[:, strip].T, written)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from napari_sam.core.errors import InputError
 from napari_sam.model.execution import execution_for
+from napari_sam.model.fused import linear
 from napari_sam.model.image_encoder import build_neck
 from napari_sam.model.layers import FoldedConv, ImageFeatures, conv_norm
 from napari_sam.model.recent import Recent
@@ -137,9 +138,11 @@ class ConvBatchNorm(nn.Module):
         self.bn = nn.BatchNorm2d(out_channels)
         self._folded: Recent[FoldedConv] = Recent(1)
 
-    def forward(self, x: Tensor, padding: tuple[int, int] | None = None) -> Tensor:
-        """Map ``x`` (B, C, H, W) to (B, C', H / stride, W / stride)."""
-        return conv_norm(x, self.c, self.bn, self._folded, padding)
+    def forward(
+        self, x: Tensor, padding: tuple[int, int] | None = None, *, gelu: bool = False
+    ) -> Tensor:
+        """Map ``x`` (B, C, H, W) to (B, C', H / stride, W / stride), through GELU if wanted."""
+        return conv_norm(x, self.c, self.bn, self._folded, padding, gelu=gelu)
 
 
 class PatchEmbed(nn.Module):
@@ -155,7 +158,8 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` (B, 3, H, W) to (B, C, H / 4, W / 4)."""
-        embedded: Tensor = self.seq(x)
+        first, _, second = self.seq
+        embedded: Tensor = second(first(x, gelu=True))
         return embedded
 
 
@@ -173,8 +177,7 @@ class MBConv(nn.Module):
         """Map ``x`` (B, C, H, W) to the same shape."""
         rows = execution_for(x.device).conv_rows
         if rows is None or torch.is_grad_enabled():
-            widened = nn.functional.gelu(self.conv1(x))
-            residual = self.conv3(nn.functional.gelu(self.conv2(widened)))
+            residual = self.conv3(self.conv2(self.conv1(x, gelu=True), gelu=True))
             return nn.functional.gelu(x + residual)
         mapped = torch.empty_like(x)
         for start in range(0, x.shape[2], rows):
@@ -185,9 +188,9 @@ class MBConv(nn.Module):
     def _map_rows(self, x: Tensor, start: int, stop: int) -> Tensor:
         """Map some rows: the widened maps are the largest of the encoder, and stay in the cache."""
         above, below = min(start, 1), min(x.shape[2] - stop, 1)  # rows that the image has there
-        widened = nn.functional.gelu(self.conv1(x[:, :, start - above : stop + below]))
+        widened = self.conv1(x[:, :, start - above : stop + below], gelu=True)
         widened = nn.functional.pad(widened, (0, 0, 1 - above, 1 - below))
-        residual = self.conv3(nn.functional.gelu(self.conv2(widened, padding=(0, 1))))
+        residual = self.conv3(self.conv2(widened, padding=(0, 1), gelu=True))
         return nn.functional.gelu(x[:, :, start:stop] + residual)
 
 
@@ -202,9 +205,7 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` (B, C, H, W) to (B, C', H / stride, W / stride)."""
-        merged: Tensor = self.conv3(
-            nn.functional.gelu(self.conv2(nn.functional.gelu(self.conv1(x))))
-        )
+        merged: Tensor = self.conv3(self.conv2(self.conv1(x, gelu=True), gelu=True))
         return merged
 
 
@@ -278,8 +279,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens ``x`` (..., C) to the same shape."""
-        mapped: Tensor = self.fc2(nn.functional.gelu(self.fc1(self.norm(x))))
-        return mapped
+        return linear(linear(self.norm(x), self.fc1, gelu=True), self.fc2)
 
 
 class WindowAttention(nn.Module):
@@ -301,11 +301,10 @@ class WindowAttention(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Map ``tokens`` (B, H, W, C) to the same shape."""
         shape_hw = (tokens.shape[1], tokens.shape[2])
-        qkv = self.qkv(self.norm(tokens))  # (B, H, W, 3 C)
+        qkv = linear(self.norm(tokens), self.qkv)  # (B, H, W, 3 C)
         # a padded token is zero before the norm, hence the norm's bias after it
         windows = partition_windows(qkv, self.window_size, fill=self.qkv(self.norm.bias))
-        projected: Tensor = self.proj(unpartition_windows(self._attend(windows), shape_hw))
-        return projected
+        return linear(unpartition_windows(self._attend(windows), shape_hw), self.proj)
 
     def _attend(self, qkv: Tensor) -> Tensor:
         """Attend within each of the windows ``qkv`` (N, s, s, 3 C); returns (N, s, s, C)."""
