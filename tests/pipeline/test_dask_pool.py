@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 import os
 import signal
 import subprocess
@@ -286,6 +287,29 @@ def test_workers_with_another_model_are_refused(
     monkeypatch.setattr(segment, "load_segmenter", lambda config: here)
     with pytest.raises((CheckpointError, DeviceError), match="has the model"):
         list(segment_volume(image, tmp_path / "a.zarr", on(cluster)))
+
+
+def test_a_request_that_ends_before_it_begins_leaves_no_log(
+    cluster: Cluster, image: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster.add_worker()
+    list(segment_volume(image, tmp_path / "a.zarr", on(cluster), Threshold()))
+    logger = logging.getLogger("tornado.application")
+
+    def cancel() -> object:  # as distributed's own does
+        return future
+
+    def other() -> object:
+        return unknown
+
+    for call in (cancel, other):
+        try:
+            call()
+        except NameError:
+            logger.exception("Exception in callback")
+    future = unknown = None
+    (record,) = caplog.records
+    assert "unknown" in str(record.exc_info[1])
 
 
 STOPPED = """

@@ -176,6 +176,7 @@ def _connect(place: str, n_workers: int) -> tuple[LocalCluster | None, Client]:
             rule="It is an extra of napari_sam",
             cure="Install it with `pip install 'napari-sam[distributed]'`",
         ) from error
+    logging.getLogger("tornado.application").addFilter(_cancelled_before_begun)
     if place == LOCAL:
         with _interrupts_ignored():  # Ctrl-C reaches all processes; the first one stops the others
             cluster = LocalCluster(
@@ -198,6 +199,21 @@ def _connect(place: str, n_workers: int) -> tuple[LocalCluster | None, Client]:
             cure="Check that the scheduler runs, and that this machine may connect to it",
         ) from error
     return None, client
+
+
+class _CancelledBeforeBegun(logging.Filter):
+    """Drops what is logged where Ctrl-C comes between giving a request and beginning it.
+
+    Distributed then cancels a future that it has not made yet, and tornado, which calls it, logs
+    the NameError. The request is given up all the same.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not (isinstance(error, NameError) and "free variable 'future'" in str(error))
+
+
+_cancelled_before_begun = _CancelledBeforeBegun()
 
 
 @contextmanager
