@@ -167,15 +167,15 @@ def hold(
     gate = Gate()
     real = getattr(InteractivePredictor, method)
 
-    def held_steps(*args: Any) -> Iterator[Any]:
+    def held_steps(*args: Any, **options: Any) -> Iterator[Any]:
         gate.pass_through()
         then()
-        yield from real(*args)
+        yield from real(*args, **options)
 
-    def held(*args: Any) -> Any:
+    def held(*args: Any, **options: Any) -> Any:
         gate.pass_through()
         then()
-        return real(*args)
+        return real(*args, **options)
 
     monkeypatch.setattr(InteractivePredictor, method, held_steps if method == "prepare" else held)
     return gate

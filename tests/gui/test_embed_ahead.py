@@ -35,8 +35,8 @@ def origins(monkeypatch: pytest.MonkeyPatch) -> dict[Any, str]:
 
     real, found = InteractivePredictor.prepare, {}
 
-    def watched(self: Any, image: Any, contrast: Any) -> Iterator[Any]:
-        for step in real(self, image, contrast):
+    def watched(self: Any, image: Any, contrast: Any, **options: Any) -> Iterator[Any]:
+        for step in real(self, image, contrast, **options):
             found.setdefault(image.key, step.origin)
             yield step
 

@@ -166,10 +166,10 @@ def test_a_gpu_without_memory_gives_way_to_the_cpu(
     def load_on(name: str, device: str) -> Any:
         return load(name, "cpu") if device == "cpu" else FakeGpu(load(name, "cpu"))
 
-    def work_on(self: InteractivePredictor, *arguments: Any) -> Any:
+    def work_on(self: InteractivePredictor, *arguments: Any, **options: Any) -> Any:
         if isinstance(self.sam, FakeGpu):
             raise OutOfMemoryError("no memory", rule="it has to fit", cure="less")
-        return work(self, *arguments)
+        return work(self, *arguments, **options)
 
     monkeypatch.setattr(engine, "load_shared_model", load_on)
     monkeypatch.setattr(InteractivePredictor, method, work_on)

@@ -308,8 +308,8 @@ class Engine(QObject):  # type: ignore[misc]  # qtpy has no types
 
         if in_view:
             self.progressed.emit(Progress(text))
-        steps = predictor.prepare(image, contrast, with_decoder=in_view)
-        self._run(lambda: steps, on_step=show, on_result=done)
+        prepare = predictor.prepare
+        self._run(lambda: prepare(image, contrast, with_decoder=in_view), done, show)
 
     def _on_ready(self) -> None:
         self._serve()
