@@ -29,7 +29,9 @@ __all__ = [
 
 Button = Literal["left", "middle", "right"]
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = 240.0
+"""Far more than anything takes: threads of the engine stand back behind all other programs, and
+on a busy computer they wait for minutes."""
 NO_XDOTOOL = (
     "xdotool is missing, so no real mouse can be moved. On Debian and Ubuntu: "
     "sudo apt-get install xdotool (`make test` does that where it may)."
