@@ -27,7 +27,7 @@ from napari_sam.training import (
 from napari_sam.training import loop as loop_module
 from napari_sam.training.batches import BatchSource, load_training_images
 from napari_sam.training.checkpoint import load_checkpoint
-from napari_sam.training.step import training_losses
+from napari_sam.training.step import _correct, _draw_rounds, _Prompted, training_losses
 from tiny_models import tiny_sam
 
 
@@ -64,7 +64,7 @@ def config(tmp_path: Path) -> TrainConfig:
         images_per_batch=2,
         objects_per_image=2,
         extra_round_probability=0.6,
-        freeze_norm_from=0.5,
+        decay_from=0.5,
         checkpoint_every=100,
         validate_every=2,
         validation_objects=3,
@@ -119,6 +119,10 @@ def test_a_stopped_run_goes_on_to_the_same_weights(config: TrainConfig, tmp_path
     assert len(rows) == 5
 
 
+def _last_step(events: Iterator[object]) -> int:
+    return max(event.iteration for event in events if isinstance(event, StepDone))
+
+
 def test_training_lowers_the_loss(config: TrainConfig) -> None:
     model = tiny_sam("compact").train()
     source = BatchSource(load_training_images(Path(config.data)), config)
@@ -156,6 +160,59 @@ def test_background_clicks_are_drawn(config: TrainConfig) -> None:
     assert batch.background_masks.any(axis=(1, 2)).all()
     losses = training_losses(tiny_sam("compact"), batch, config, np.random.default_rng(0))
     assert losses.mask == 0.0
+
+
+def test_the_length_of_a_run_may_change_until_the_rate_falls(config: TrainConfig) -> None:
+    config = dataclasses.replace(config, checkpoint_every=1)  # the rate falls from step 2 on
+    for step, event in enumerate(steps := train(config)):
+        if step and isinstance(event, StepDone):
+            break
+    steps.close()
+    longer = dataclasses.replace(config, iterations=6)
+    assert _last_step(train(longer)) == 6
+    with pytest.raises(ConfigError, match="iterations"):
+        next(train(dataclasses.replace(config, iterations=8)))
+
+
+def test_a_head_of_another_build_starts_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import save_file
+
+    from napari_sam.training import start
+
+    monkeypatch.undo()
+    sam = start.build_start_model("compact")
+    state = {name: value.clone() for name, value in sam.state_dict().items()}
+    state["instance_head.maps.weight"] = state["instance_head.maps.weight"][:, :3].clone()
+    state["image_encoder.stem.conv.weight"].fill_(0.25)
+    save_file(state, tmp_path / "other.safetensors")
+    begun = start.build_start_model(str(tmp_path / "other.safetensors")).state_dict()
+    assert (begun["image_encoder.stem.conv.weight"] == 0.25).all()
+    assert (
+        begun["instance_head.maps.weight"].shape
+        == sam.state_dict()["instance_head.maps.weight"].shape
+    )
+
+
+def test_objects_go_through_rounds_of_their_own(config: TrainConfig) -> None:
+    config = dataclasses.replace(config, objects_per_image=200, max_rounds=4)
+    batch = BatchSource(load_training_images(Path(config.data)), config).batch(0)
+    rounds = _draw_rounds(batch, config, np.random.default_rng(0))
+    assert set(rounds[batch.background]) == {1}
+    assert set(rounds) == {1, 2, 3, 4}
+    assert 0.5 < (rounds[~batch.background] > 1).mean() < 0.7
+
+
+def test_some_rounds_add_no_click_and_some_leave_the_mask_alone(config: TrainConfig) -> None:
+    truth = np.zeros((300, 16, 16), bool)
+    truth[:, 4:12, 4:12] = True
+    before = _Prompted([[(8.0, 8.0)]] * 300, [[1]] * 300, [None] * 300)
+    empty, rng = torch.full((300, 1, 8, 8), -5.0), np.random.default_rng(0)
+    config = dataclasses.replace(config, mask_only_fraction=0.4)
+    counts = np.array([len(own) for own in _correct(before, truth, empty, config, rng).points])
+    shares = [(counts == number).mean() for number in (0, 1, 2)]
+    np.testing.assert_allclose(shares, [0.2, 0.2, 0.6], atol=0.08)
 
 
 def test_another_run_in_the_folder_is_refused(config: TrainConfig) -> None:
@@ -200,7 +257,8 @@ def test_a_run_can_start_from_a_model_file(
     full = dataclasses.replace(config, iterations=1, images_per_batch=1, objects_per_image=1)
     (*_, stopped) = train(full)
     path = export_model(stopped.checkpoint, tmp_path / "compact.safetensors")
-    start = build_start_model(str(path))
-    assert start.digest == load_model(path, device="cpu").digest != ""
+    start = build_start_model(str(path)).state_dict()
+    saved = load_model(path, device="cpu").state_dict()
+    assert all(torch.equal(value, start[name].to(value.dtype)) for name, value in saved.items())
     with pytest.raises(ConfigError, match="native resolution"):
         build_start_model("vit_t")

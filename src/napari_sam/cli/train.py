@@ -29,8 +29,10 @@ def train(
     """
     import dataclasses
 
+    from napari_sam.core.memory import keep_freed_memory
     from napari_sam.training.config import load_config
 
+    keep_freed_memory()
     options = load_config(config)
     options = dataclasses.replace(
         options,

@@ -7,10 +7,12 @@ import sys
 from functools import cache
 from typing import Any
 
-__all__ = ["give_back_free_memory", "keep_memory_together"]
+__all__ = ["give_back_free_memory", "keep_freed_memory", "keep_memory_together"]
 
-M_ARENA_MAX = -8
-"""As the GNU C library names this setting in ``malloc.h``."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+"""As the GNU C library names these settings in ``malloc.h``."""
+
+_LARGE = 2**30
 
 
 def give_back_free_memory() -> None:
@@ -35,6 +37,19 @@ def keep_memory_together() -> None:
     library = _gnu_c_library()
     if library is not None:
         library.mallopt(M_ARENA_MAX, 1)
+
+
+def keep_freed_memory() -> None:
+    """Keep what is freed for the next allocation; for processes that are ours alone.
+
+    Training frees and asks for the same large tensors at each step, and the GNU C library would
+    give each back to the system and have it cleared page by page: a fifth of a step's time. Does
+    nothing on other systems.
+    """
+    library = _gnu_c_library()
+    if library is not None:
+        library.mallopt(M_MMAP_THRESHOLD, _LARGE)
+        library.mallopt(M_TRIM_THRESHOLD, _LARGE)
 
 
 @cache

@@ -44,6 +44,10 @@ class DecodedTokens(NamedTuple):
     image_tokens: Tensor
     predicted_iou: Tensor
 
+    def of_prompt(self, index: int) -> DecodedTokens:
+        """Return what belongs to one prompt."""
+        return DecodedTokens(*(part[index : index + 1] for part in self))
+
 
 class MaskDecoder(nn.Module):
     """Turns an image embedding and prompt embeddings into low-res logits and predicted IoU.
@@ -152,7 +156,7 @@ class MaskDecoder(nn.Module):
         if not self._streams(features, prompts):
             decoded = self.decode_tokens(features, image_pe, prompts, masks)
             for index in range(len(prompts.sparse)):
-                yield DecodedTokens(*(part[index : index + 1] for part in decoded))
+                yield decoded.of_prompt(index)
             return
         execution = execution_for(features.embedding.device)
         plan = self._plan(execution.strip_tokens or image_pe[0, 0].numel())
@@ -225,7 +229,7 @@ class MaskDecoder(nn.Module):
         if prompts.dense_fine is not None:
             coarse.append(prompts.dense_fine)
         tokens = decoded.image_tokens
-        if execution_for(tokens.device).strip_tokens and not torch.is_grad_enabled():
+        if execution_for(tokens.device).strip_tokens:
             added = DrawnMaps(coarse, fine)
             return draw_in_strips(self._upscaling_layers(), tokens, (h, w), added, weights)
         image = torch.unflatten(tokens.transpose(1, 2), 2, (h, w))
@@ -233,6 +237,8 @@ class MaskDecoder(nn.Module):
         return torch.unflatten(logits, 2, (4 * h, 4 * w))
 
     def _upscaling_layers(self) -> UpscalingLayers:
+        if torch.is_grad_enabled():
+            return UpscalingLayers.of(self.output_upscaling)
         weights = [weight.detach() for weight in self.output_upscaling.parameters()]
         _, layers = self._drawing.get(
             weights_version(weights), lambda: (weights, UpscalingLayers.of(self.output_upscaling))

@@ -65,6 +65,8 @@ def draw_in_strips(
         Low-res logits (N, M, 4h, 4w).
     """
     height, width = grid_hw
+    if torch.is_grad_enabled():
+        return _draw_to_learn(layers, tokens, grid_hw, added, w)
     logits = tokens.new_empty(len(tokens), w.shape[1], height, 2, 2, width, 2, 2)
     rows = max(_STRIP_TOKENS // width, 1)
     for index in range(len(tokens)):
@@ -78,6 +80,27 @@ def draw_in_strips(
             drawn = fine @ w[index].T  # (rows, w, 2, 2, 2, 2, M)
             logits[index, :, strip] = drawn.permute(6, 0, 2, 4, 1, 3, 5)
     return logits.reshape(*logits.shape[:2], 4 * height, 4 * width)
+
+
+def _draw_to_learn(
+    layers: UpscalingLayers,
+    tokens: Tensor,
+    grid_hw: tuple[int, int],
+    added: DrawnMaps,
+    w: Tensor,
+) -> Tensor:
+    """Draw whole windows one by one: gradients go through the cache too, and nothing in place."""
+    drawn = []
+    for index in range(len(tokens)):
+        everything = slice(0, grid_hw[0])
+        fine = layers.upscale(
+            torch.unflatten(tokens[index], 0, grid_hw),
+            [_strip_of(part, index, everything, 2) for part in added.coarse],
+            [_strip_of(part, index, everything, 4) for part in added.fine],
+        )
+        drawn.append((fine @ w[index].T).permute(6, 0, 2, 4, 1, 3, 5))  # (M, h, 2, 2, w, 2, 2)
+    logits = torch.stack(drawn)
+    return logits.reshape(*logits.shape[:2], 4 * grid_hw[0], 4 * grid_hw[1])
 
 
 def _strip_of(part: Tensor, index: int, strip: slice, cells: int) -> Tensor:
@@ -97,7 +120,10 @@ class UpscalingLayers(NamedTuple):
 
     @classmethod
     def of(cls, upscaling: nn.Sequential) -> UpscalingLayers:
-        """Read them: transposed convolution, norm, activation, and both once more."""
+        """Read them: transposed convolution, norm, activation, and both once more.
+
+        Gradients reach the layers' weights, where they are wanted.
+        """
         layers: Any = upscaling  # torch does not say what a Sequential holds
         first, norm, _, second, _ = layers
         return cls(*_as_product(first), norm, *_as_product(second))
@@ -122,6 +148,6 @@ class UpscalingLayers(NamedTuple):
 
 def _as_product(layer: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
     """Weight (c_in, 4 * c_out) and bias of a 2 x 2 transposed convolution with stride 2."""
-    weight = layer.weight.detach().permute(0, 2, 3, 1).flatten(1)
-    bias = layer.bias.detach() if layer.bias is not None else weight.new_zeros(layer.out_channels)
+    weight = layer.weight.permute(0, 2, 3, 1).flatten(1)
+    bias = layer.bias if layer.bias is not None else weight.new_zeros(layer.out_channels)
     return weight, bias.repeat(4)

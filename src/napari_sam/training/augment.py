@@ -12,8 +12,11 @@ from scipy import ndimage
 
 __all__ = ["Crop", "TrainingImage", "change_look", "make_training_image", "take_crop"]
 
-DIAMETER_RANGE = (9.0, 110.0)
+DIAMETER_RANGE = (7.0, 130.0)
 """Median object diameters, in pixels, that the scale jitter aims at."""
+
+SCALE_RANGE = (0.45, 2.2)
+"""Smallest and largest scale of a crop."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,8 @@ def change_look(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[n
         values = 1 - values
     if rng.random() < 0.3:
         values = values[..., rng.permutation(3)]
+    if rng.random() < 0.25:
+        values = values * _uneven_light(values.shape[:2], rng)
     if rng.random() < 0.5:
         values = (values - 0.5) * rng.uniform(0.7, 1.2) + 0.5 + rng.uniform(-0.1, 0.1)
     if rng.random() < 0.2:
@@ -102,9 +107,19 @@ def change_look(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[n
     return (np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
+def _uneven_light(shape_yx: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Light that falls off from a spot, (H, W, 1), at most 1."""
+    rows, cols = np.ogrid[: shape_yx[0], : shape_yx[1]]
+    centre_y, centre_x = rng.uniform(0, 1, 2) * shape_yx
+    width = rng.uniform(0.5, 1.5) * max(shape_yx)
+    distance = ((rows - centre_y) ** 2 + (cols - centre_x) ** 2) / width**2
+    light = 1 - rng.uniform(0.2, 0.7) * (1 - np.exp(-distance))
+    return light[..., None].astype(np.float32)
+
+
 def _draw_scale(diameter: float, rng: np.random.Generator) -> float:
-    low = max(0.5, DIAMETER_RANGE[0] / diameter)
-    high = min(2.0, DIAMETER_RANGE[1] / diameter)
+    low = max(SCALE_RANGE[0], DIAMETER_RANGE[0] / diameter)
+    high = min(SCALE_RANGE[1], DIAMETER_RANGE[1] / diameter)
     if low > high:  # objects outside the range are brought to its nearer end
         return low if diameter < DIAMETER_RANGE[0] else high
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))

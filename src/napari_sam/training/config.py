@@ -34,15 +34,20 @@ class TrainConfig:
     images_per_batch, objects_per_image : int
         Crops a step, and prompts a crop.
     max_rounds : int
-        Prompts an object gets at most: the first, then corrective clicks.
+        Rounds an object goes through at most: the first prompt, then corrective clicks.
     extra_round_probability : float
         Chance of each further round.
+    mask_only_fraction : float
+        Share of the further rounds without a new click; in half of them the prompts before are
+        left out too, so that the mask prompt stands alone.
     learning_rate, weight_decay : float
-        Of AdamW; the rate rises over ``warmup`` steps, then falls along a cosine to a hundredth.
+        Of AdamW; the rate rises over ``warmup`` steps, stays, and falls to a hundredth over the
+        last part of the run.
     warmup : int
         Steps over which the learning rate rises.
-    freeze_norm_from : float
-        Fraction of the run from which batch normalisation keeps its statistics.
+    decay_from : float
+        Fraction of the run from which the learning rate falls, and batch normalisation keeps its
+        statistics. Until then a run may be made longer or shorter.
     ema_decay : float
         Decay of the moving average of the weights, which is what is validated and exported.
     sampling : dict of str to float
@@ -75,18 +80,19 @@ class TrainConfig:
     crop_size: int = 256
     images_per_batch: int = 4
     objects_per_image: int = 6
-    max_rounds: int = 3
-    extra_round_probability: float = 0.4
+    max_rounds: int = 11
+    extra_round_probability: float = 0.5
+    mask_only_fraction: float = 0.15
     learning_rate: float = 1.2e-3
     weight_decay: float = 0.01
     warmup: int = 100
-    freeze_norm_from: float = 0.75
+    decay_from: float = 0.7
     ema_decay: float = 0.998
     sampling: dict[str, float] = field(default_factory=dict)
     background_fraction: float = 0.1
     box_fraction: float = 0.35
     box_click_fraction: float = 0.25
-    proposal_weight: float = 0.5
+    proposal_weight: float = 1.0
     autocast: bool = False
     seed: int = 0
     device: str = "auto"
@@ -104,8 +110,8 @@ class TrainConfig:
             raise _refused("crop_size", self.crop_size, "a multiple of 32 from 64 on")
         if self.learning_rate <= 0:
             raise _refused("learning_rate", self.learning_rate, "above 0")
-        fractions = ("extra_round_probability", "background_fraction", "box_fraction",
-                     "box_click_fraction", "freeze_norm_from", "ema_decay")  # fmt: skip
+        fractions = ("extra_round_probability", "mask_only_fraction", "background_fraction",
+                     "box_fraction", "box_click_fraction", "decay_from", "ema_decay")  # fmt: skip
         for name in fractions:
             if not 0 <= getattr(self, name) <= 1:
                 raise _refused(name, getattr(self, name), "between 0 and 1")

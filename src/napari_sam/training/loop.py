@@ -171,7 +171,7 @@ class _Run:
     def _step(self, batch: Batch) -> StepLosses:
         config = self.config
         self.model.train()
-        if self.iteration >= config.freeze_norm_from * config.iterations:
+        if self.iteration >= config.decay_from * config.iterations:
             _freeze_batch_norm(self.model)
         rate = _learning_rate(self.iteration, config)
         for group in self.optimizer.param_groups:
@@ -211,10 +211,13 @@ class _Run:
             return
         state = load_checkpoint(self.checkpoint_path)
         before = json.loads(state["config"])
+        may_change = set(_MAY_CHANGE)
+        if int(state["iteration"]) <= before["decay_from"] * before["iterations"]:
+            may_change.add("iterations")
         changed = sorted(
             name
             for name, value in dataclasses.asdict(self.config).items()
-            if name not in _MAY_CHANGE and before.get(name) != value
+            if name not in may_change and before.get(name) != value
         )
         if changed:
             raise ConfigError(
@@ -253,10 +256,13 @@ def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, A
 
 
 def _learning_rate(iteration: int, config: TrainConfig) -> float:
-    """Linear warm-up, then a cosine down to a hundredth."""
+    """Linear warm-up, a plateau, then half a cosine down to a hundredth."""
     if iteration < config.warmup:
         return config.learning_rate * (iteration + 1) / config.warmup
-    progress = (iteration - config.warmup) / max(config.iterations - config.warmup, 1)
+    begin = config.decay_from * config.iterations
+    progress = (iteration - begin) / max(config.iterations - begin, 1)
+    if progress <= 0:
+        return config.learning_rate
     return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 

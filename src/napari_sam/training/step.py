@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,9 @@ from napari_sam.training.losses import instance_loss, iou_targets, mask_loss
 from napari_sam.training.prompts import draw_box, draw_click, draw_correction
 
 __all__ = ["StepLosses", "training_losses"]
+
+IOU_WEIGHT = 2.0
+"""Weight of the squared error on predicted IoU."""
 
 SINGLE_MASK_WEIGHT = 0.5
 """Weight of the single-mask token's loss on a first click, where the multimask output leads."""
@@ -40,6 +44,11 @@ class _Prompted(NamedTuple):
     labels: list[list[int]]
     boxes: list[tuple[float, float, float, float] | None]
 
+    def of(self, indices: NDArray[np.int64]) -> _Prompted:
+        """Keep the prompts of some objects."""
+        kept = indices.tolist()
+        return _Prompted(*([part[index] for index in kept] for part in self))
+
 
 def training_losses(
     model: Sam, batch: Batch, config: TrainConfig, rng: np.random.Generator
@@ -47,46 +56,83 @@ def training_losses(
     """Prompt each object for one or more rounds and sum up the losses.
 
     The first round is a click (loss: minimum over the three masks) or a box (single-mask token);
-    later rounds add a click into the largest error and give the last logits as mask prompt.
+    later rounds give the last logits as mask prompt and add a click into the largest error, or
+    now and then nothing. Each object draws its own number of rounds, so that few go through many.
     """
     device = model.device
     pixels = torch.from_numpy(batch.images).to(device).permute(0, 3, 1, 2).float()
     features = model.encode(pixels.contiguous(memory_format=torch.channels_last))
+    images = _each_image(features)
     target = _shrink(torch.from_numpy(batch.masks).to(device), model.input_spec.low_res_stride)
-    background = torch.from_numpy(batch.background).to(device)
     origin = _draw_origin(model, config.crop_size, rng)
     prompted = _first_prompts(batch, config, rng)
-    rounds = 1
-    while rounds < config.max_rounds and rng.random() < config.extra_round_probability:
-        rounds += 1
-    total = pixels.new_zeros(())
-    mask_part = iou_part = quality = 0.0
+    rounds_left = _draw_rounds(batch, config, rng)
+    members = np.arange(len(batch.masks))
+    sums = _Sums(pixels.new_zeros(()))
     previous: Tensor | None = None
-    for number in range(rounds):
+    number, quality = 0, 0.0
+    while members.size:
+        own, is_object = target[members], ~torch.from_numpy(batch.background[members]).to(device)
         logits, predicted_iou = _decode_all(
-            model, features, batch.image_index, prompted, previous, origin
+            model, features, images, batch.image_index[members], prompted, previous, origin
         )
-        losses = mask_loss(logits, target)  # (N, 4)
-        actual_iou = iou_targets(logits, target)
+        losses = mask_loss(logits, own)  # (N, 4)
+        actual_iou = iou_targets(logits, own)
         chosen, best = _combine(losses, prompted, number)
-        mask_term = (chosen * ~background).sum() / (~background).sum().clamp(min=1)
-        iou_term = nn.functional.mse_loss(predicted_iou, actual_iou)
-        total = total + (mask_term + 2.0 * iou_term) / rounds
-        mask_part += float(mask_term.detach()) / rounds
-        iou_part += float(iou_term.detach()) / rounds
+        sums.add(chosen * is_object, (predicted_iou - actual_iou).square().mean(1))
         if number == 0:
             reached = actual_iou.gather(1, best[:, None])[:, 0]
-            quality = float((reached * ~background).sum() / (~background).sum().clamp(min=1))
-        if number + 1 < rounds:
+            quality = float((reached * is_object).sum() / is_object.sum().clamp(min=1))
+        number += 1
+        goes_on = np.flatnonzero(rounds_left[members] > number)
+        members = members[goes_on]
+        if members.size:
+            kept = torch.from_numpy(goes_on).to(device)
+            logits, best = logits[kept].detach(), best[kept]
             previous = logits.gather(1, best[:, None, None, None].expand(-1, 1, *logits.shape[2:]))
-            previous = previous.detach()
-            prompted = _add_corrections(prompted, batch, previous, rng)
+            prompted = _correct(prompted.of(goes_on), batch.masks[members], previous, config, rng)
+    total = (sums.mask + IOU_WEIGHT * sums.iou) / sums.count
     proposals = pixels.new_zeros(())
     if model.instance_head is not None and config.proposal_weight > 0:
         maps = torch.from_numpy(batch.maps).to(device)
         proposals = instance_loss(model.instance_head(features), nn.functional.avg_pool2d(maps, 4))
         total = total + config.proposal_weight * proposals
-    return StepLosses(total, mask_part, iou_part, float(proposals.detach()), quality)
+    return StepLosses(
+        total,
+        float(sums.mask.detach()) / sums.count,
+        float(sums.iou.detach()) / sums.count,
+        float(proposals.detach()),
+        quality,
+    )
+
+
+@dataclass
+class _Sums:
+    """Losses summed up over objects and rounds, and how many of them there were."""
+
+    mask: Tensor
+    iou: Tensor | float = 0.0
+    count: int = 0
+
+    def add(self, mask: Tensor, iou: Tensor) -> None:
+        self.mask = self.mask + mask.sum()
+        self.iou = self.iou + iou.sum()
+        self.count += len(mask)
+
+
+def _draw_rounds(batch: Batch, config: TrainConfig, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw how many rounds each object goes through; a click on background is one."""
+    rounds = rng.geometric(1 - config.extra_round_probability, len(batch.masks))
+    return np.where(batch.background, 1, np.minimum(rounds, config.max_rounds))
+
+
+def _each_image(features: ImageFeatures) -> list[ImageFeatures]:
+    """Take a batch of features apart, without copies."""
+    skips = [skip.unbind() for skip in features.skips]
+    return [
+        ImageFeatures(embedding[None], tuple(skip[index][None] for skip in skips))
+        for index, embedding in enumerate(features.embedding.unbind())
+    ]
 
 
 def _combine(losses: Tensor, prompted: _Prompted, number: int) -> tuple[Tensor, Tensor]:
@@ -103,6 +149,7 @@ def _combine(losses: Tensor, prompted: _Prompted, number: int) -> tuple[Tensor, 
 def _decode_all(
     model: Sam,
     features: ImageFeatures,
+    images: list[ImageFeatures],
     image_index: NDArray[np.int64],
     prompted: _Prompted,
     previous: Tensor | None,
@@ -122,18 +169,21 @@ def _decode_all(
         order.extend(members.tolist())
         device = features.embedding.device
         index = torch.from_numpy(image_index[members]).to(device)
-        own = ImageFeatures(features.embedding[index], tuple(s[index] for s in features.skips))
+        embedding = features.embedding.index_select(0, index)
         points = _stack_points(prompted, members, device)
         boxes = None
         if kind[0]:
             boxes = torch.tensor([prompted.boxes[m] for m in members], device=device)
         mask = None if previous is None else previous[torch.from_numpy(members).to(device)]
-        grid = (own.embedding.shape[-2], own.embedding.shape[-1])
+        grid = (embedding.shape[-2], embedding.shape[-1])
         prompts = model.prompt_encoder(points, boxes, mask, grid, origin)
         image_pe = model.prompt_encoder.dense_pe(grid, origin)
-        group_logits, group_iou = model.mask_decoder(own, image_pe, prompts, ALL_MASKS)
-        logits.append(group_logits)
-        predicted.append(group_iou)
+        decoder = model.mask_decoder
+        decoded = decoder.decode_tokens(ImageFeatures(embedding), image_pe, prompts, ALL_MASKS)
+        for row, member in enumerate(members):  # finer maps are large: none is copied
+            own = images[image_index[member]], prompts.of_prompt(row), decoded.of_prompt(row)
+            logits.append(decoder.draw_masks(*own, ALL_MASKS))
+        predicted.append(decoded.predicted_iou)
     back = torch.empty(count, dtype=torch.long)
     back[torch.tensor(order)] = torch.arange(count)
     back = back.to(features.embedding.device)
@@ -169,18 +219,30 @@ def _first_prompts(batch: Batch, config: TrainConfig, rng: np.random.Generator) 
     return prompted
 
 
-def _add_corrections(
-    prompted: _Prompted, batch: Batch, previous: Tensor, rng: np.random.Generator
+def _correct(
+    prompted: _Prompted,
+    truth: NDArray[np.bool_],
+    previous: Tensor,
+    config: TrainConfig,
+    rng: np.random.Generator,
 ) -> _Prompted:
-    """Add a click into the largest error of each object's mask."""
-    size = batch.masks.shape[-1]
+    """Add a click into the largest error of each object's mask, or leave all to the mask prompt."""
+    size = truth.shape[-1]
     masks = nn.functional.interpolate(previous, size=(size, size), mode="bilinear") > 0
-    points, labels = [], []
+    corrected = _Prompted([], [], [])
     for index, prediction in enumerate(masks[:, 0].cpu().numpy()):
-        click, label = draw_correction(batch.masks[index], prediction, rng)
-        points.append([*prompted.points[index], click])
-        labels.append([*prompted.labels[index], label])
-    return _Prompted(points, labels, prompted.boxes)
+        points, labels = prompted.points[index], prompted.labels[index]
+        box = prompted.boxes[index]
+        chance = rng.random()
+        if chance < config.mask_only_fraction / 2:
+            points, labels, box = [], [], None  # the mask alone, as when labels are refined
+        elif chance >= config.mask_only_fraction:
+            click, label = draw_correction(truth[index], prediction, rng)
+            points, labels = [*points, click], [*labels, label]
+        corrected.points.append(points)
+        corrected.labels.append(labels)
+        corrected.boxes.append(box)
+    return corrected
 
 
 def _shrink(masks: Tensor, stride: int) -> Tensor:
