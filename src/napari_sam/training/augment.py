@@ -114,7 +114,7 @@ def _uneven_light(shape_yx: tuple[int, int], rng: np.random.Generator) -> NDArra
     width = rng.uniform(0.5, 1.5) * max(shape_yx)
     distance = ((rows - centre_y) ** 2 + (cols - centre_x) ** 2) / width**2
     light = 1 - rng.uniform(0.2, 0.7) * (1 - np.exp(-distance))
-    return light[..., None].astype(np.float32)
+    return np.asarray(light[..., None], np.float32)
 
 
 def _draw_scale(diameter: float, rng: np.random.Generator) -> float:

@@ -47,7 +47,11 @@ class _Prompted(NamedTuple):
     def of(self, indices: NDArray[np.int64]) -> _Prompted:
         """Keep the prompts of some objects."""
         kept = indices.tolist()
-        return _Prompted(*([part[index] for index in kept] for part in self))
+        return _Prompted(
+            [self.points[index] for index in kept],
+            [self.labels[index] for index in kept],
+            [self.boxes[index] for index in kept],
+        )
 
 
 def training_losses(
@@ -68,7 +72,7 @@ def training_losses(
     prompted = _first_prompts(batch, config, rng)
     rounds_left = _draw_rounds(batch, config, rng)
     members = np.arange(len(batch.masks))
-    sums = _Sums(pixels.new_zeros(()))
+    sums = _Sums(pixels.new_zeros(()), pixels.new_zeros(()))
     previous: Tensor | None = None
     number, quality = 0, 0.0
     while members.size:
@@ -111,7 +115,7 @@ class _Sums:
     """Losses summed up over objects and rounds, and how many of them there were."""
 
     mask: Tensor
-    iou: Tensor | float = 0.0
+    iou: Tensor
     count: int = 0
 
     def add(self, mask: Tensor, iou: Tensor) -> None:
