@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from PIL import Image
 
 from napari_sam.cli import main
+from napari_sam.training import Measured, Offered, TrainConfig, fine_tuning, synthetic_image
 from napari_sam.training import loop as loop_module
-from napari_sam.training import synthetic_image
+from napari_sam.training.fine_tuning import FineTuneEvent
 from tiny_models import tiny_sam
 
 
@@ -90,3 +92,47 @@ def test_wrong_input_is_one_message(
     assert "vit_b" in capsys.readouterr().err
     assert _run("evaluate", "compact", tmp_path / "absent") == 2
     assert "no labelled images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("gain", [0.1, -0.1])
+def test_a_folder_is_fine_tuned_on(
+    data: Path,
+    tmp_path: Path,
+    gain: float,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked: list[TrainConfig] = []
+
+    def fake(config: TrainConfig) -> Iterator[FineTuneEvent]:
+        asked.append(config)
+        yield Measured("before", {"click": 0.5, "box": 0.6}, 1)
+        yield Measured("after", {"click": 0.5 + gain, "box": 0.6, "mSA": 0.25}, 1)
+        yield Offered(tmp_path / "model.safetensors", {"click": gain, "box": 0.0})
+
+    monkeypatch.setattr(fine_tuning, "fine_tune", fake)
+    output = tmp_path / "mine"
+    options = ("--parts", "decoder", "--iterations", 7, "--output", output, "--device", "cpu")
+    assert _run("train", data, *options) == 0
+    (config,) = asked
+    assert (config.data, config.output) == (str(data), str(output))
+    assert (config.train_parts, config.iterations) == ("decoder", 7)
+    shown = capsys.readouterr().out
+    assert f"{gain:+.3f}" in shown
+    assert "0.250" in shown
+    assert ("no better" in shown) == (gain < 0)
+
+
+def test_data_and_a_folder_are_refused(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("train", data, "--data", data) != 0
+    assert "--data" in capsys.readouterr().err
+
+
+def test_a_configuration_can_start_from_another_model(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[TrainConfig] = []
+    monkeypatch.setattr("napari_sam.training.train", lambda given: asked.append(given) or iter(()))
+    assert _run("train", config, "--from", "compact", "--iterations", 9) == 0
+    assert asked[0].iterations == 9
+    assert asked[0].model.endswith("compact.safetensors")

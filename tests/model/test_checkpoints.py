@@ -22,6 +22,7 @@ from napari_sam.core.errors import CheckpointError, ConfigError, DeviceError, Ou
 from napari_sam.model import hashing
 from napari_sam.model.builders import build_sam
 from napari_sam.model.checkpoints import load_model, read_state_dict
+from napari_sam.model.layers import ImageFeatures
 from napari_sam.model.sam import Sam
 
 State = dict[str, Tensor]
@@ -132,6 +133,15 @@ def test_mobile_sam_loads_strictly(tmp_path: Path) -> None:
     torch.manual_seed(0)
     state = dict(build_sam("vit_t").state_dict())
     _assert_holds(load_model(_save(state, tmp_path / "mobile_sam.pt"), device="cpu"), state)
+
+
+def test_an_official_model_may_have_an_instance_head(tmp_path: Path) -> None:
+    sam = build_sam("vit_t", instance_head=True)
+    torch.save(sam.state_dict(), tmp_path / "with_head.pt")
+    loaded = load_model(tmp_path / "with_head.pt", device="cpu")
+    assert loaded.instance_head is not None
+    features = ImageFeatures(torch.zeros(1, 256, 6, 6))
+    assert loaded.instance_head(features).centre.shape == (1, 12, 12)
 
 
 def test_a_registered_file_with_another_hash_is_not_read(

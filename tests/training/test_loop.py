@@ -260,5 +260,5 @@ def test_a_run_can_start_from_a_model_file(
     start = build_start_model(str(path)).state_dict()
     saved = load_model(path, device="cpu").state_dict()
     assert all(torch.equal(value, start[name].to(value.dtype)) for name, value in saved.items())
-    with pytest.raises(ConfigError, match="native resolution"):
-        build_start_model("vit_t")
+    with pytest.raises(ConfigError, match="unknown"):
+        build_start_model("vit_x")

@@ -7,6 +7,7 @@ from torch import nn
 from napari_sam.core.errors import ConfigError
 from napari_sam.model.compact_encoder import build_compact_sam
 from napari_sam.model.image_encoder import ImageEncoderViT
+from napari_sam.model.instance_head import InstanceHead
 from napari_sam.model.mask_decoder import MaskDecoder
 from napari_sam.model.prompt_encoder import PromptEncoder
 from napari_sam.model.registry import ARCHITECTURES
@@ -17,7 +18,7 @@ from napari_sam.model.transformer import TwoWayTransformer
 __all__ = ["assemble_sam", "build_sam"]
 
 
-def build_sam(architecture: str) -> Sam:
+def build_sam(architecture: str, *, instance_head: bool = False) -> Sam:
     """Build a model with random weights.
 
     Parameters
@@ -25,6 +26,9 @@ def build_sam(architecture: str) -> Sam:
     architecture : {"vit_b", "vit_l", "vit_h", "vit_t", "compact"}
         ``vit_b``, ``vit_l`` and ``vit_h`` are the models of Kirillov et al. 2023, ``vit_t`` is
         MobileSAM (Zhang et al. 2023), ``compact`` the microscopy model of this package.
+    instance_head : bool
+        Give an official architecture an instance head, which was trained for it; the compact
+        model always has one.
 
     Returns
     -------
@@ -38,7 +42,7 @@ def build_sam(architecture: str) -> Sam:
     """
     if architecture == "compact":
         return build_compact_sam()
-    return assemble_sam(_build_image_encoder(architecture))
+    return assemble_sam(_build_image_encoder(architecture), instance_head=instance_head)
 
 
 def assemble_sam(
@@ -47,6 +51,7 @@ def assemble_sam(
     image_size: int = 1024,
     embed_dim: int = 256,
     transformer_mlp_dim: int = 2048,
+    instance_head: bool = False,
 ) -> Sam:
     """Put the prompt encoder and the mask decoder of Segment Anything behind an image encoder.
 
@@ -60,6 +65,8 @@ def assemble_sam(
         Channels of image and prompt embeddings; 256 in all official models.
     transformer_mlp_dim : int
         Hidden width of the two-way transformer; 2048 in all official models.
+    instance_head : bool
+        Add an instance head.
 
     Returns
     -------
@@ -73,6 +80,7 @@ def assemble_sam(
         image_encoder=image_encoder,
         prompt_encoder=PromptEncoder(embed_dim=embed_dim, input_size=image_size),
         mask_decoder=MaskDecoder(embed_dim, transformer),
+        instance_head=InstanceHead(embed_dim, skip_dim=0) if instance_head else None,
         input_spec=InputSpec(size=image_size),
     )
 

@@ -19,7 +19,13 @@ from napari_sam.model.sam import Sam
 from napari_sam.model.store import model_path, verify_file
 from napari_sam.model.weight_files import read_state_dict
 
-__all__ = ["build_from_state", "detect_architecture", "load_model", "read_state_dict"]
+__all__ = [
+    "build_from_state",
+    "check_weights",
+    "detect_architecture",
+    "load_model",
+    "read_state_dict",
+]
 
 StateDict = dict[str, Tensor]
 
@@ -76,7 +82,7 @@ def load_model(
             cure="Choose one of these",
         )
     target = resolve_device(device)
-    entry, path = _locate(name_or_path)
+    entry, path = locate_weights(name_or_path)
     digest = verify_file(path, entry)
     # What is mapped below is read from the file when it is first used, after the check. That is
     # safe against replacing and removing the file: a mapping keeps the file that it was made from.
@@ -153,9 +159,9 @@ def build_from_state(architecture: str, state: StateDict, *, source: str) -> Sam
         Weights are missing, or too many, or of another shape.
     """
     with torch.device("meta"), _NoRandomNumbers():
-        skeleton = build_sam(architecture)
-    _check_keys(architecture, skeleton.state_dict(), state, source)
-    _check_shapes(architecture, skeleton.state_dict(), state, source)
+        has_head = any(name.startswith("instance_head.") for name in state)
+        skeleton = build_sam(architecture, instance_head=has_head)
+    check_weights(architecture, skeleton.state_dict(), state, source)
     skeleton.load_state_dict(state, assign=True)
     # a new shell, because the pixel statistics are no weights and still on the meta device
     return Sam(
@@ -189,8 +195,26 @@ class _NoRandomNumbers(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _locate(name_or_path: str | Path) -> tuple[ModelEntry | None, Path]:
-    """Return the registry's entry, if any, and the file."""
+def locate_weights(name_or_path: str | Path) -> tuple[ModelEntry | None, Path]:
+    """Find the file of a model; nothing is read or downloaded.
+
+    Parameters
+    ----------
+    name_or_path : str or pathlib.Path
+        A name in the registry, or the path of a weights file.
+
+    Returns
+    -------
+    tuple
+        The registry's entry, or None for a path; and the file.
+
+    Raises
+    ------
+    ConfigError
+        The name is unknown.
+    CheckpointError
+        There is no such file.
+    """
     if isinstance(name_or_path, str) and name_or_path in MODELS:
         return _locate_registered(MODELS[name_or_path])
     path = Path(name_or_path).expanduser()
@@ -223,6 +247,31 @@ def _locate_registered(entry: ModelEntry) -> tuple[ModelEntry, Path]:
             f"from {entry.url} elsewhere and run: napari-sam models import {entry.name} FILE"
         ),
     )
+
+
+def check_weights(
+    architecture: str, expected: Mapping[str, Tensor], state: Mapping[str, Tensor], source: str
+) -> None:
+    """Refuse weights that are not exactly those of an architecture.
+
+    Parameters
+    ----------
+    architecture : str
+        Its name, for messages.
+    expected : mapping of str to Tensor
+        Weights of a model of this architecture.
+    state : mapping of str to Tensor
+        The weights at hand.
+    source : str
+        Where they come from, for messages.
+
+    Raises
+    ------
+    CheckpointError
+        Weights are missing, or too many, or of another shape.
+    """
+    _check_keys(architecture, expected, state, source)
+    _check_shapes(architecture, expected, state, source)
 
 
 def _check_keys(

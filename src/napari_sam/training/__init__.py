@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from napari_sam.training.config import TrainConfig, load_config
     from napari_sam.training.export import export_model
+    from napari_sam.training.fine_tuning import Measured, Offered, fine_tune, fine_tune_config
     from napari_sam.training.loop import (
         Started,
         StepDone,
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from napari_sam.training.synthetic_cells import synthetic_image, synthetic_stack
 
 __all__ = [
+    "Measured",
+    "Offered",
     "Started",
     "StepDone",
     "Stopped",
@@ -29,6 +32,8 @@ __all__ = [
     "TrainEvent",
     "Validated",
     "export_model",
+    "fine_tune",
+    "fine_tune_config",
     "load_config",
     "synthetic_image",
     "synthetic_stack",
@@ -38,6 +43,7 @@ __all__ = [
 _HOMES = {
     "config": ("TrainConfig", "load_config"),
     "export": ("export_model",),
+    "fine_tuning": ("Measured", "Offered", "fine_tune", "fine_tune_config"),
     "loop": ("Started", "StepDone", "Stopped", "TrainEvent", "Validated", "train"),
     "synthetic_cells": ("synthetic_image", "synthetic_stack"),
 }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.errors import InputError
-from napari_sam.evaluation.datasets import iter_images, list_pairs, stretch
+from napari_sam.evaluation.datasets import PairEntry, iter_images, list_pairs, stretch
 from napari_sam.training.augment import (
     Crop,
     TrainingImage,
@@ -21,7 +22,7 @@ from napari_sam.training.config import TrainConfig
 from napari_sam.training.synthetic_cells import synthetic_image
 from napari_sam.training.targets import instance_targets
 
-__all__ = ["Batch", "BatchSource", "load_training_images"]
+__all__ = ["Batch", "BatchSource", "load_training_images", "training_pairs"]
 
 SYNTHETIC = "synthetic"
 MIN_OBJECT_PIXELS = 24
@@ -45,6 +46,8 @@ class Batch:
         Which objects are background clicks, (N,).
     background_masks : ndarray of bool
         Where a background click may land, (N, S, S); empty masks for objects.
+    pool_numbers : tuple of int, optional
+        The number of each crop in the pool, where there is one.
     """
 
     images: NDArray[np.uint8]
@@ -53,12 +56,31 @@ class Batch:
     image_index: NDArray[np.int64]
     background: NDArray[np.bool_]
     background_masks: NDArray[np.bool_]
+    pool_numbers: tuple[int, ...] | None = None
 
 
-def load_training_images(folder: Path, split: str | None = "train") -> list[TrainingImage]:
-    """Read and stretch the labelled images that a licence allows training on."""
-    has_index = (Path(folder) / "index.csv").exists()
-    pairs = list_pairs(folder, split=split, use="train") if has_index else list_pairs(folder)
+def training_pairs(
+    folder: Path, split: Literal["train", "val"] = "train", hold_out_every: int = 0
+) -> list[PairEntry]:
+    """List the labelled images of a split that a licence allows training on.
+
+    Of a folder without an index, every `hold_out_every`-th image is the validation split, and the
+    last where there are fewer; with 0 there is none.
+    """
+    if (Path(folder) / "index.csv").exists():
+        return list_pairs(folder, split=split, use="train")
+    pairs = list_pairs(folder)
+    held_out: list[PairEntry] = []
+    if hold_out_every and len(pairs) > 1:
+        held_out = pairs[hold_out_every - 1 :: hold_out_every] or pairs[-1:]
+    return held_out if split == "val" else [pair for pair in pairs if pair not in held_out]
+
+
+def load_training_images(
+    folder: Path, split: Literal["train", "val"] = "train", hold_out_every: int = 0
+) -> list[TrainingImage]:
+    """Read and stretch the images that :func:`training_pairs` lists."""
+    pairs = training_pairs(folder, split, hold_out_every)
     return [
         make_training_image(item.group, stretch(item.image), item.labels)
         for item in iter_images(pairs)
@@ -103,8 +125,12 @@ class BatchSource:
     def batch(self, index: int) -> Batch:
         """Draw batch number ``index``."""
         rng = np.random.default_rng([self.config.seed, index])
-        crops = [self._crop(rng) for _ in range(self.config.images_per_batch)]
-        images = np.stack([change_look(crop.image, rng) for crop in crops])
+        pool_numbers = self._draw_from_pool(rng)
+        sources = [np.random.default_rng([self.config.seed, 0, n]) for n in pool_numbers or ()]
+        sources = sources or [rng] * self.config.images_per_batch
+        crops = [self._crop(source) for source in sources]
+        looks = zip(crops, sources, strict=True)
+        images = np.stack([change_look(crop.image, source) for crop, source in looks])
         maps = np.stack([instance_targets(crop.labels) for crop in crops])
         objects = [
             (number, *self._object(crop.labels, rng))
@@ -121,7 +147,14 @@ class BatchSource:
             np.array(numbers),
             is_background,
             stacked & is_background[:, None, None],
+            pool_numbers,
         )
+
+    def _draw_from_pool(self, rng: np.random.Generator) -> tuple[int, ...] | None:
+        config = self.config
+        if not config.crop_pool:
+            return None
+        return tuple(rng.integers(config.crop_pool, size=config.images_per_batch).tolist())
 
     def _crop(self, rng: np.random.Generator) -> Crop:
         size = self.config.crop_size

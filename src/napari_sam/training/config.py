@@ -25,8 +25,17 @@ class TrainConfig:
     output : str
         Folder for checkpoints, log and curves.
     model : str
-        ``compact`` for random weights, or a file of its weights to start from. A relative path
+        An architecture for random weights, or a file of weights to start from. A relative path
         starts at the configuration file.
+    train_parts : {"all", "decoder", "head"}
+        What is trained: everything; prompt encoder, mask decoder and instance head; or the
+        instance head alone. The rest keeps its weights.
+    crop_pool : int
+        How many crops there are in all: a frozen image encoder sees each only once. 0 to draw a
+        new one each time.
+    hold_out_every : int
+        Every so many images of a folder without an index are held out for validation, and the
+        last where there are fewer; 0 to train on all.
     iterations : int
         Optimiser steps in all.
     crop_size : int
@@ -76,6 +85,9 @@ class TrainConfig:
     data: str
     output: str
     model: str = "compact"
+    train_parts: str = "all"
+    crop_pool: int = 0
+    hold_out_every: int = 0
     iterations: int = 4000
     crop_size: int = 256
     images_per_batch: int = 4
@@ -106,6 +118,13 @@ class TrainConfig:
         for name in positive:
             if getattr(self, name) < 1:
                 raise _refused(name, getattr(self, name), "at least 1")
+        for name in ("crop_pool", "hold_out_every"):
+            if getattr(self, name) < 0:
+                raise _refused(name, getattr(self, name), "at least 0")
+        if self.train_parts not in ("all", "decoder", "head"):
+            raise _refused("train_parts", self.train_parts, "'all', 'decoder' or 'head'")
+        if self.train_parts == "all" and self.crop_pool:
+            raise _refused("crop_pool", self.crop_pool, "0 where the image encoder is trained")
         if self.crop_size < 64 or self.crop_size % 32:
             raise _refused("crop_size", self.crop_size, "a multiple of 32 from 64 on")
         if self.learning_rate <= 0:

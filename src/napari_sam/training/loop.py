@@ -22,8 +22,9 @@ from napari_sam.model.sam import Sam
 from napari_sam.training.batches import Batch, BatchSource, load_training_images
 from napari_sam.training.checkpoint import MovingAverage, load_checkpoint, save_checkpoint
 from napari_sam.training.config import TrainConfig
+from napari_sam.training.crop_frame import CropEncoder
 from napari_sam.training.log import TrainingLog
-from napari_sam.training.start import build_start_model
+from napari_sam.training.start import build_start_model, freeze_parts
 from napari_sam.training.step import StepLosses, training_losses
 from napari_sam.training.validation import (
     GroupScores,
@@ -122,7 +123,10 @@ class _Run:
         self.device = resolve_device(config.device)
         self.model: Sam = build_start_model(config.model).to(self.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.images = load_training_images(Path(config.data))
+        freeze_parts(self.model, config.train_parts)
+        is_frozen = config.train_parts != "all"
+        self.encoder = CropEncoder(self.model, config.crop_size, is_frozen=is_frozen)
+        self.images = load_training_images(Path(config.data), "train", config.hold_out_every)
         self.source = BatchSource(self.images, config)
         self.optimizer = torch.optim.AdamW(
             _parameter_groups(self.model, config.weight_decay), lr=config.learning_rate
@@ -178,7 +182,7 @@ class _Run:
             group["lr"] = rate
         rng = np.random.default_rng([config.seed, self.iteration, 1])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.autocast):
-            losses = training_losses(self.model, batch, config, rng)
+            losses = training_losses(self.model, batch, config, rng, self.encoder)
         if not math.isfinite(float(losses.total.detach())):
             raise NapariSamError(
                 f"The loss became {float(losses.total.detach())} at step {self.iteration}",
@@ -201,9 +205,9 @@ class _Run:
         return Validated(self.iteration, scores)
 
     def _validation_crops(self) -> list[ValidationCrop]:
-        if not (Path(self.config.data) / "index.csv").exists():
-            return []  # a plain folder has no split
-        images = load_training_images(Path(self.config.data), split="val")
+        images = load_training_images(
+            Path(self.config.data), "val", self.config.hold_out_every
+        )  # none in a folder without a split
         return draw_validation_crops(images, self.config.crop_size, self.config.validation_objects)
 
     def _resume(self) -> None:
@@ -247,6 +251,8 @@ def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, A
     decays: list[nn.Parameter] = []
     stays: list[nn.Parameter] = []
     for parameter in model.parameters():
+        if not parameter.requires_grad:
+            continue
         is_matrix = parameter.ndim > 1 and min(parameter.shape[:2]) > 1
         (decays if is_matrix else stays).append(parameter)
     return [

@@ -15,6 +15,7 @@ from napari_sam.model.mask_decoder import ALL_MASKS
 from napari_sam.model.sam import Sam
 from napari_sam.training.batches import Batch
 from napari_sam.training.config import TrainConfig
+from napari_sam.training.crop_frame import CropEncoder, CropFrame
 from napari_sam.training.losses import instance_loss, iou_targets, mask_loss
 from napari_sam.training.prompts import draw_box, draw_click, draw_correction
 
@@ -55,31 +56,81 @@ class _Prompted(NamedTuple):
 
 
 def training_losses(
-    model: Sam, batch: Batch, config: TrainConfig, rng: np.random.Generator
+    model: Sam,
+    batch: Batch,
+    config: TrainConfig,
+    rng: np.random.Generator,
+    encoder: CropEncoder | None = None,
 ) -> StepLosses:
-    """Prompt each object for one or more rounds and sum up the losses.
+    """Sum up the losses of prompted masks and of the instance maps.
+
+    Parameters
+    ----------
+    model : Sam
+        The model.
+    batch : Batch
+        Crops and the objects to prompt for.
+    config : TrainConfig
+        Weights and chances.
+    rng : numpy.random.Generator
+        Draws the prompts.
+    encoder : CropEncoder, optional
+        Encodes the crops; one that is trained along unless given.
+
+    Returns
+    -------
+    StepLosses
+    """
+    encoder = encoder or CropEncoder(model, config.crop_size, is_frozen=False)
+    features = encoder(batch.images, batch.pool_numbers)
+    sums = _Sums(features.embedding.new_zeros(()), features.embedding.new_zeros(()))
+    quality = 0.0
+    if config.train_parts != "head":
+        quality = _prompt_losses(sums, model, encoder.frame, features, batch, config, rng)
+    count = max(sums.count, 1)
+    total = (sums.mask + IOU_WEIGHT * sums.iou) / count
+    proposals = torch.zeros_like(total)
+    if model.instance_head is not None and config.proposal_weight > 0:
+        maps = model.instance_head(features)
+        target = torch.from_numpy(batch.maps).to(model.device)
+        size = maps.foreground.shape[-2:]
+        proposals = instance_loss(maps, nn.functional.adaptive_avg_pool2d(target, size))
+        total = total + config.proposal_weight * proposals
+    return StepLosses(
+        total,
+        float(sums.mask.detach()) / count,
+        float(sums.iou.detach()) / count,
+        float(proposals.detach()),
+        quality,
+    )
+
+
+def _prompt_losses(
+    sums: _Sums,
+    model: Sam,
+    frame: CropFrame,
+    features: ImageFeatures,
+    batch: Batch,
+    config: TrainConfig,
+    rng: np.random.Generator,
+) -> float:
+    """Prompt each object for one or more rounds; returns the mean IoU of the first.
 
     The first round is a click (loss: minimum over the three masks) or a box (single-mask token);
     later rounds give the last logits as mask prompt and add a click into the largest error, or
     now and then nothing. Each object draws its own number of rounds, so that few go through many.
     """
-    device = model.device
-    pixels = torch.from_numpy(batch.images).to(device).permute(0, 3, 1, 2).float()
-    features = model.encode(pixels.contiguous(memory_format=torch.channels_last))
-    images = _each_image(features)
-    target = _shrink(torch.from_numpy(batch.masks).to(device), model.input_spec.low_res_stride)
-    origin = _draw_origin(model, config.crop_size, rng)
+    decode = _Decoder(model, features, frame.scale, _draw_origin(model, config.crop_size, rng))
+    target = frame.shrink(batch.masks)
     prompted = _first_prompts(batch, config, rng)
     rounds_left = _draw_rounds(batch, config, rng)
     members = np.arange(len(batch.masks))
-    sums = _Sums(pixels.new_zeros(()), pixels.new_zeros(()))
     previous: Tensor | None = None
     number, quality = 0, 0.0
     while members.size:
-        own, is_object = target[members], ~torch.from_numpy(batch.background[members]).to(device)
-        logits, predicted_iou = _decode_all(
-            model, features, images, batch.image_index[members], prompted, previous, origin
-        )
+        own = target[members]
+        is_object = ~torch.from_numpy(batch.background[members]).to(own.device)
+        logits, predicted_iou = decode(batch.image_index[members], prompted, previous)
         losses = mask_loss(logits, own)  # (N, 4)
         actual_iou = iou_targets(logits, own)
         chosen, best = _combine(losses, prompted, number)
@@ -91,23 +142,11 @@ def training_losses(
         goes_on = np.flatnonzero(rounds_left[members] > number)
         members = members[goes_on]
         if members.size:
-            kept = torch.from_numpy(goes_on).to(device)
+            kept = torch.from_numpy(goes_on).to(own.device)
             logits, best = logits[kept].detach(), best[kept]
             previous = logits.gather(1, best[:, None, None, None].expand(-1, 1, *logits.shape[2:]))
             prompted = _correct(prompted.of(goes_on), batch.masks[members], previous, config, rng)
-    total = (sums.mask + IOU_WEIGHT * sums.iou) / sums.count
-    proposals = pixels.new_zeros(())
-    if model.instance_head is not None and config.proposal_weight > 0:
-        maps = torch.from_numpy(batch.maps).to(device)
-        proposals = instance_loss(model.instance_head(features), nn.functional.avg_pool2d(maps, 4))
-        total = total + config.proposal_weight * proposals
-    return StepLosses(
-        total,
-        float(sums.mask.detach()) / sums.count,
-        float(sums.iou.detach()) / sums.count,
-        float(proposals.detach()),
-        quality,
-    )
+    return quality
 
 
 @dataclass
@@ -150,59 +189,75 @@ def _combine(losses: Tensor, prompted: _Prompted, number: int) -> tuple[Tensor, 
     return loss, torch.where(ambiguous, index + 1, torch.zeros_like(index))
 
 
-def _decode_all(
-    model: Sam,
-    features: ImageFeatures,
-    images: list[ImageFeatures],
-    image_index: NDArray[np.int64],
-    prompted: _Prompted,
-    previous: Tensor | None,
-    origin: tuple[float, float],
-) -> tuple[Tensor, Tensor]:
-    """Decode all four masks of N objects; those with like prompts go in a call of their own."""
-    count = len(image_index)
-    kinds = [
-        (box is not None, len(points))
-        for box, points in zip(prompted.boxes, prompted.points, strict=True)
-    ]
-    logits: list[Tensor] = []
-    predicted: list[Tensor] = []
-    order: list[int] = []
-    for kind in sorted(set(kinds)):
-        members = np.array([index for index, own in enumerate(kinds) if own == kind])
-        order.extend(members.tolist())
-        device = features.embedding.device
-        index = torch.from_numpy(image_index[members]).to(device)
-        embedding = features.embedding.index_select(0, index)
-        points = _stack_points(prompted, members, device)
-        boxes = None
-        if kind[0]:
-            boxes = torch.tensor([prompted.boxes[m] for m in members], device=device)
+class _Decoder:
+    """Decodes all four masks of objects in a batch of encoded crops."""
+
+    def __init__(
+        self, model: Sam, features: ImageFeatures, scale: float, origin: tuple[float, float]
+    ) -> None:
+        self._model = model
+        self._features = features
+        self._images = _each_image(features)
+        self._scale = scale
+        self._origin = origin
+
+    def __call__(
+        self, image_index: NDArray[np.int64], prompted: _Prompted, previous: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (N, 4, h, w) and predicted IoU (N, 4); like prompts go in a call of their own."""
+        kinds = [
+            (box is not None, len(points))
+            for box, points in zip(prompted.boxes, prompted.points, strict=True)
+        ]
+        logits: list[Tensor] = []
+        predicted: list[Tensor] = []
+        order: list[int] = []
+        for kind in sorted(set(kinds)):
+            members = np.array([index for index, own in enumerate(kinds) if own == kind])
+            order.extend(members.tolist())
+            drawn, scores = self._decode(
+                image_index[members], prompted.of(members), previous, members
+            )
+            logits.extend(drawn)
+            predicted.append(scores)
+        back = torch.from_numpy(np.argsort(order)).to(predicted[0].device)
+        return torch.cat(logits).float()[back], torch.cat(predicted).float()[back]
+
+    def _decode(
+        self,
+        image_index: NDArray[np.int64],
+        prompted: _Prompted,
+        previous: Tensor | None,
+        members: NDArray[np.int64],
+    ) -> tuple[list[Tensor], Tensor]:
+        device = self._features.embedding.device
+        index = torch.from_numpy(image_index).to(device)
+        embedding = self._features.embedding.index_select(0, index)
         mask = None if previous is None else previous[torch.from_numpy(members).to(device)]
         grid = (embedding.shape[-2], embedding.shape[-1])
-        prompts = model.prompt_encoder(points, boxes, mask, grid, origin)
-        image_pe = model.prompt_encoder.dense_pe(grid, origin)
-        decoder = model.mask_decoder
+        encoder, decoder = self._model.prompt_encoder, self._model.mask_decoder
+        points, boxes = _as_tensors(prompted, self._scale, device)
+        prompts = encoder(points, boxes, mask, grid, self._origin)
+        image_pe = encoder.dense_pe(grid, self._origin)
         decoded = decoder.decode_tokens(ImageFeatures(embedding), image_pe, prompts, ALL_MASKS)
-        for row, member in enumerate(members):  # finer maps are large: none is copied
-            own = images[image_index[member]], prompts.of_prompt(row), decoded.of_prompt(row)
-            logits.append(decoder.draw_masks(*own, ALL_MASKS))
-        predicted.append(decoded.predicted_iou)
-    back = torch.empty(count, dtype=torch.long)
-    back[torch.tensor(order)] = torch.arange(count)
-    back = back.to(features.embedding.device)
-    return torch.cat(logits).float()[back], torch.cat(predicted).float()[back]
+        drawn = []
+        for row, image in enumerate(image_index.tolist()):  # finer maps are large: none is copied
+            own = self._images[image], prompts.of_prompt(row), decoded.of_prompt(row)
+            drawn.append(decoder.draw_masks(*own, ALL_MASKS))
+        return drawn, decoded.predicted_iou
 
 
-def _stack_points(
-    prompted: _Prompted, members: NDArray[np.int64], device: torch.device
-) -> tuple[Tensor, Tensor] | None:
-    """Stack the clicks of objects that have equally many; None where they have none."""
-    if not prompted.points[members[0]]:
-        return None
-    coords = torch.tensor([prompted.points[member] for member in members], device=device)
-    labels = torch.tensor([prompted.labels[member] for member in members], device=device)
-    return coords, labels.float()
+def _as_tensors(
+    prompted: _Prompted, scale: float, device: torch.device
+) -> tuple[tuple[Tensor, Tensor] | None, Tensor | None]:
+    """Stack the clicks and boxes of objects with like prompts; None where they have none."""
+    points = boxes = None
+    if prompted.points[0]:
+        coords = torch.tensor(prompted.points, device=device) * scale
+        points = coords, torch.tensor(prompted.labels, device=device).float()
+    if prompted.boxes[0] is not None:
+        boxes = torch.tensor(prompted.boxes, device=device) * scale
+    return points, boxes
 
 
 def _first_prompts(batch: Batch, config: TrainConfig, rng: np.random.Generator) -> _Prompted:
@@ -249,12 +304,9 @@ def _correct(
     return corrected
 
 
-def _shrink(masks: Tensor, stride: int) -> Tensor:
-    """Average masks (N, S, S) over the cells of the low-res logits."""
-    return nn.functional.avg_pool2d(masks[:, None].float(), stride)[:, 0]
-
-
 def _draw_origin(model: Sam, crop_size: int, rng: np.random.Generator) -> tuple[float, float]:
-    """Put the crop anywhere in the frame of the positional encoding."""
+    """Put the crop anywhere in the frame of the positional encoding, where it does not fill it."""
+    if not model.input_spec.native_resolution:
+        return 0.0, 0.0
     room = max(model.input_spec.size - crop_size, 0)
     return float(rng.uniform(0, room)), float(rng.uniform(0, room))

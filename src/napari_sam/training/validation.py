@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from napari_sam.evaluation.clicks import bounding_box_xyxy, deepest_point
 from napari_sam.model.sam import Sam
 from napari_sam.training.augment import TrainingImage, take_crop
+from napari_sam.training.crop_frame import CropFrame
 from napari_sam.training.losses import iou_targets
 
 __all__ = ["GroupScores", "ValidationCrop", "draw_validation_crops", "validate"]
@@ -88,11 +89,12 @@ def validate(model: Sam, crops: list[ValidationCrop]) -> dict[str, GroupScores]:
 def _score_crop(model: Sam, crop: ValidationCrop) -> NDArray[np.float64]:
     """IoU of click, best of three, single mask and box for each object, (N, 4)."""
     device = model.device
-    pixels = torch.from_numpy(crop.image).to(device).permute(2, 0, 1)[None].float()
-    features = model.encode(pixels)
+    frame = CropFrame(model, crop.image.shape[0])
+    features = model.encode(frame.pixels(crop.image[None]))
     truth = torch.from_numpy(crop.masks).to(device)
     clicks = torch.tensor([[deepest_point(mask)] for mask in crop.masks], dtype=torch.float32)
     boxes = torch.tensor([bounding_box_xyxy(mask) for mask in crop.masks], dtype=torch.float32)
+    clicks, boxes = clicks * frame.scale, boxes * frame.scale
     points = (clicks.to(device), torch.ones(len(clicks), 1, device=device))
     logits, predicted = model.decode(features, points=points, multimask=True)
     three = _iou(logits, truth)
