@@ -19,7 +19,7 @@ from napari_sam.training import (
     fine_tune_config,
     synthetic_image,
 )
-from napari_sam.training.batches import load_training_images, training_pairs
+from napari_sam.training.batches import list_training_pairs, load_training_images
 
 
 @pytest.fixture
@@ -35,11 +35,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_every_fourth_image_is_held_out(folder: Path) -> None:
-    names = [pair.image_path.stem for pair in training_pairs(folder, "val", 4)]
+    names = [pair.image_path.stem for pair in list_training_pairs(folder, "val", 4)]
     assert names == ["3"]
-    assert [pair.image_path.stem for pair in training_pairs(folder, "train", 4)] == list("0124")
-    assert [pair.image_path.stem for pair in training_pairs(folder, "val", 9)] == ["4"]
-    assert training_pairs(folder, "val", 0) == []
+    assert [pair.image_path.stem for pair in list_training_pairs(folder, "train", 4)] == list(
+        "0124"
+    )
+    assert [pair.image_path.stem for pair in list_training_pairs(folder, "val", 9)] == ["4"]
+    assert list_training_pairs(folder, "val", 0) == []
     assert len(load_training_images(folder)) == 5
 
 

@@ -1,12 +1,15 @@
-"""``napari-sam train``: train a model from a configuration file."""
+"""``napari-sam train``: train a model from a configuration file, or fine-tune it on a folder."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
+
+from napari_sam.cli.training_runs import run_options, run_progress, with_options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,9 +21,6 @@ __all__ = ["train"]
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), help="Folder of labelled images.")
-@click.option("--output", type=click.Path(path_type=Path), help="Folder of the run.")
 @click.option(
     "--from", "start", metavar="MODEL", help="Weights to start from: a model's name or a file."
 )
@@ -31,15 +31,14 @@ __all__ = ["train"]
     "instance head alone. [default: all for the compact model, decoder for others]",
 )
 @click.option("--iterations", type=click.IntRange(min=1), help="Optimiser steps.")
-@click.option("--device", help="auto, cpu, cuda or mps.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads that compute.")
+@run_options
 def train(
     source: Path,
-    data: Path | None,
-    output: Path | None,
     start: str | None,
     parts: Literal["all", "decoder", "head"] | None,
     iterations: int | None,
+    data: Path | None,
+    output: Path | None,
     device: str | None,
     threads: int | None,
 ) -> None:
@@ -52,15 +51,6 @@ def train(
     Progress is saved every few minutes and on Ctrl-C; the same command goes on. At the end
     model.safetensors is in the run's folder, beside the log and its curves.
     """
-    import dataclasses
-
-    from napari_sam.core.memory import keep_freed_memory
-
-    keep_freed_memory()
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
     if source.is_dir():
         from napari_sam.training.fine_tuning import fine_tune, fine_tune_config
 
@@ -68,25 +58,21 @@ def train(
             raise click.UsageError(
                 "--data goes with a TOML file; SOURCE is a folder of data already"
             )
-
         folder = output or Path("runs") / source.absolute().name
-        config = fine_tune_config(
-            source, folder, start or "compact", parts=parts, iterations=iterations,
-            device=device or "auto",
-        )  # fmt: skip
+        tuned = fine_tune_config(
+            source, folder, start or "compact", parts=parts, iterations=iterations
+        )
+        config = with_options(tuned, None, None, device, threads)
         _run(config, fine_tune(config))
         return
     from napari_sam.training import train as train_events
     from napari_sam.training.config import load_config
 
-    config = load_config(source)
+    config = with_options(load_config(source), data, output, device, threads)
     changes = {
-        "data": data and str(data),
-        "output": output and str(output),
         "model": start and str(_weights_of(start)),
         "train_parts": parts,
         "iterations": iterations,
-        "device": device,
     }
     given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     config = dataclasses.replace(config, **given)
@@ -103,66 +89,35 @@ def _weights_of(model: str) -> Path:
 
 
 def _run(options: TrainConfig, events: Iterator[FineTuneEvent]) -> None:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
     from napari_sam.training import Started, StepDone, Stopped, Validated, export_model
     from napari_sam.training.fine_tuning import Measured, Offered
 
-    console = Console()
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}  IoU {task.fields[iou]:.3f}"),
-        TimeRemainingColumn(),
-    )
-    before: dict[str, float] = {}
-    is_fine_tuning = False
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("training", total=options.iterations, loss=0.0, iou=0.0)
-        try:
-            for event in events:
-                if isinstance(event, Started):
+    measured: list[Measured] = []
+    with run_progress(events) as progress:
+        console = progress.console
+        for event in events:
+            if isinstance(event, Started):
+                progress.say_start(event)
+                progress.show("training", event.iteration, event.iterations)
+            elif isinstance(event, StepDone):
+                figures = f"loss {event.loss:.3f}  IoU {event.train_iou:.3f}"
+                progress.show("training", event.iteration, options.iterations, figures)
+            elif isinstance(event, Validated):
+                console.print(f"step {event.iteration}, mean IoU: 1 click / best of 3 / box")
+                for group, score in event.scores.items():
                     console.print(
-                        f"{event.images} images, step {event.iteration} of {event.iterations}, "
-                        f"on {event.device}"
+                        f"  {score.click:.3f} / {score.click_best:.3f} / {score.box:.3f}  {group}",
+                        highlight=False,
                     )
-                elif isinstance(event, StepDone):
-                    progress.update(
-                        task, completed=event.iteration, loss=event.loss, iou=event.train_iou
-                    )
-                elif isinstance(event, Validated):
-                    console.print(f"step {event.iteration}, mean IoU: 1 click / best of 3 / box")
-                    for group, score in event.scores.items():
-                        console.print(
-                            f"  {score.click:.3f} / {score.click_best:.3f} / {score.box:.3f}  "
-                            f"{group}",
-                            highlight=False,
-                        )
-                elif isinstance(event, Measured):
-                    is_fine_tuning = True
-                    before = before or event.scores
-                    console.print(f"{event.images} held-out images measured, {event.stage}")
-                    scores = event.scores
-                elif isinstance(event, Offered):
-                    console.print(_gain_table(before, scores))
-                    console.print(_verdict(event))
-                elif isinstance(event, Stopped) and not is_fine_tuning:
-                    path = export_model(
-                        event.checkpoint, event.checkpoint.parent / "model.safetensors"
-                    )
-                    console.print(f"Model: {path}")
-        except KeyboardInterrupt:
-            events.close()  # type: ignore[attr-defined]
-            console.print("Stopped; the run is saved, and the same command goes on with it.")
-            raise
+            elif isinstance(event, Measured):
+                measured.append(event)
+                console.print(f"{event.images} held-out images measured, {event.stage} training")
+            elif isinstance(event, Offered):
+                console.print(_gain_table(*(each.scores for each in measured)))
+                console.print(_verdict(event), soft_wrap=True)
+            elif isinstance(event, Stopped) and not measured:  # else the new model is offered
+                path = export_model(event.checkpoint, event.checkpoint.parent / "model.safetensors")
+                console.print(f"Model: {path}")
 
 
 _SHOWN = {

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from napari_sam.core.errors import InputError
 from napari_sam.tiling import percentile_contrast
 
-__all__ = ["LabelledImage", "PairEntry", "iter_images", "list_pairs", "stretch"]
+__all__ = ["LabelledImage", "PairEntry", "iter_images", "list_pairs", "read_image", "stretch"]
 
 INDEX_COLUMNS = ("file", "label_file", "set", "use", "split", "modality")
 
@@ -111,7 +111,7 @@ def iter_images(pairs: list[PairEntry]) -> Iterator[LabelledImage]:
         If a file cannot be read, or the two shapes differ.
     """
     for pair in pairs:
-        image, labels = _read(pair.image_path), _read(pair.label_path)
+        image, labels = read_image(pair.image_path), read_image(pair.label_path)
         is_stack = labels.ndim == 3
         if image.shape[: labels.ndim] != labels.shape:
             raise InputError(
@@ -166,7 +166,14 @@ def _match_folders(folder: Path) -> list[PairEntry]:
     ]
 
 
-def _read(path: Path) -> NDArray[Any]:
+def read_image(path: Path) -> NDArray[Any]:
+    """Read a PNG or TIFF file as it is stored.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
     try:
         if path.suffix.lower() in {".tif", ".tiff"}:
             import tifffile
@@ -179,6 +186,6 @@ def _read(path: Path) -> NDArray[Any]:
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path} cannot be read ({error})",
-            rule="Labelled images are PNG or TIFF files",
+            rule="Images and label images are PNG or TIFF files",
             cure="Check that the file is there and whole",
         ) from error

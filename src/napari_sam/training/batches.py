@@ -22,10 +22,17 @@ from napari_sam.training.config import TrainConfig
 from napari_sam.training.synthetic_cells import synthetic_image
 from napari_sam.training.targets import instance_targets
 
-__all__ = ["Batch", "BatchSource", "load_training_images", "training_pairs"]
+__all__ = [
+    "MIN_OBJECT_PIXELS",
+    "Batch",
+    "BatchSource",
+    "list_training_pairs",
+    "load_training_images",
+]
 
 SYNTHETIC = "synthetic"
 MIN_OBJECT_PIXELS = 24
+"""Objects with fewer pixels are not prompted for."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class Batch:
     pool_numbers: tuple[int, ...] | None = None
 
 
-def training_pairs(
+def list_training_pairs(
     folder: Path, split: Literal["train", "val"] = "train", hold_out_every: int = 0
 ) -> list[PairEntry]:
     """List the labelled images of a split that a licence allows training on.
@@ -79,11 +86,10 @@ def training_pairs(
 def load_training_images(
     folder: Path, split: Literal["train", "val"] = "train", hold_out_every: int = 0
 ) -> list[TrainingImage]:
-    """Read and stretch the images that :func:`training_pairs` lists."""
-    pairs = training_pairs(folder, split, hold_out_every)
+    """Read and stretch the images that :func:`list_training_pairs` names."""
     return [
         make_training_image(item.group, stretch(item.image), item.labels)
-        for item in iter_images(pairs)
+        for item in iter_images(list_training_pairs(folder, split, hold_out_every))
         if item.labels.any()
     ]
 

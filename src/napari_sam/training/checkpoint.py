@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from napari_sam.core.errors import CheckpointError
+from napari_sam.core.errors import CheckpointError, ConfigError
 
-__all__ = ["MovingAverage", "load_checkpoint", "save_checkpoint"]
+__all__ = ["MovingAverage", "load_checkpoint", "refuse_other_run", "save_checkpoint"]
 
 
 class MovingAverage:
@@ -64,13 +65,39 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:
         raise CheckpointError(
             f"The training checkpoint {path} cannot be read ({error})",
-            rule="A checkpoint is a file that `napari-sam train` wrote",
+            rule="A checkpoint is a file that `napari-sam train` or `distill` wrote",
             cure="Remove it to start the run again from the beginning",
         ) from error
     if not isinstance(state, dict) or "iteration" not in state:
         raise CheckpointError(
             f"{path} is not a training checkpoint",
-            rule="A checkpoint is a file that `napari-sam train` wrote",
+            rule="A checkpoint is a file that `napari-sam train` or `distill` wrote",
             cure="Remove it, or choose another output folder",
         )
     return state
+
+
+def refuse_other_run(
+    folder: Path,
+    before: Mapping[str, Any],
+    options: Mapping[str, Any],
+    may_change: Collection[str],
+) -> None:
+    """Refuse to go on with a run in a folder that began with other options.
+
+    Raises
+    ------
+    ConfigError
+        If an option differs that may not change.
+    """
+    changed = sorted(
+        name
+        for name, value in options.items()
+        if name not in may_change and before.get(name) != value
+    )
+    if changed:
+        raise ConfigError(
+            f"{folder} holds a run with other values of {', '.join(changed)}",
+            rule="A run goes on with the options that it began with",
+            cure="Restore these options, or choose another output folder",
+        )

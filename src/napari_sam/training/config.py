@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from napari_sam.core.errors import ConfigError
+from napari_sam.training.config_file import read_config, refused
 
 __all__ = ["TrainConfig", "load_config"]
 
@@ -117,23 +114,23 @@ class TrainConfig:
                     "checkpoint_every", "validate_every", "validation_objects")  # fmt: skip
         for name in positive:
             if getattr(self, name) < 1:
-                raise _refused(name, getattr(self, name), "at least 1")
+                raise refused(name, getattr(self, name), "at least 1")
         for name in ("crop_pool", "hold_out_every"):
             if getattr(self, name) < 0:
-                raise _refused(name, getattr(self, name), "at least 0")
+                raise refused(name, getattr(self, name), "at least 0")
         if self.train_parts not in ("all", "decoder", "head"):
-            raise _refused("train_parts", self.train_parts, "'all', 'decoder' or 'head'")
+            raise refused("train_parts", self.train_parts, "'all', 'decoder' or 'head'")
         if self.train_parts == "all" and self.crop_pool:
-            raise _refused("crop_pool", self.crop_pool, "0 where the image encoder is trained")
+            raise refused("crop_pool", self.crop_pool, "0 where the image encoder is trained")
         if self.crop_size < 64 or self.crop_size % 32:
-            raise _refused("crop_size", self.crop_size, "a multiple of 32 from 64 on")
+            raise refused("crop_size", self.crop_size, "a multiple of 32 from 64 on")
         if self.learning_rate <= 0:
-            raise _refused("learning_rate", self.learning_rate, "above 0")
+            raise refused("learning_rate", self.learning_rate, "above 0")
         fractions = ("extra_round_probability", "mask_only_fraction", "background_fraction",
                      "box_fraction", "box_click_fraction", "decay_from", "ema_decay")  # fmt: skip
         for name in fractions:
             if not 0 <= getattr(self, name) <= 1:
-                raise _refused(name, getattr(self, name), "between 0 and 1")
+                raise refused(name, getattr(self, name), "between 0 and 1")
 
 
 def load_config(path: Path) -> TrainConfig:
@@ -150,48 +147,6 @@ def load_config(path: Path) -> TrainConfig:
         If the file is missing, not TOML, or names an option that does not exist or has a value
         out of range.
     """
-    try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(
-            f"The training configuration {path} cannot be read ({error})",
-            rule="A configuration is a TOML file",
-            cure="Start from configs/compact.toml",
-        ) from error
-    for name in ("data", "output", "model"):
-        value = values.get(name)
-        if isinstance(value, str) and (name != "model" or Path(value).suffix):
-            values[name] = str(Path(path).parent / value)
-    return config_from_dict(values)
-
-
-def config_from_dict(values: dict[str, Any]) -> TrainConfig:
-    """Check names and types of ``values`` and build the configuration."""
-    fields = {item.name: item for item in dataclasses.fields(TrainConfig)}
-    unknown = sorted(set(values) - set(fields))
-    missing = [name for name in ("data", "output") if name not in values]
-    if unknown or missing:
-        raise ConfigError(
-            f"Unknown options: {unknown}; missing options: {missing}",
-            rule=f"A training configuration has the options {', '.join(fields)}",
-            cure="Correct the spelling, or add what is missing",
-        )
-    for name, value in values.items():
-        kinds = _accepted_types(str(fields[name].type))
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise _refused(name, value, f"of type {fields[name].type}")
-    return TrainConfig(**values)
-
-
-def _accepted_types(annotation: str) -> tuple[type, ...]:
-    if annotation.startswith("dict"):
-        return (dict,)
-    return {"str": (str,), "int": (int,), "float": (float, int), "bool": (bool,)}[annotation]
-
-
-def _refused(name: str, value: object, rule: str) -> ConfigError:
-    return ConfigError(
-        f"{name} = {value!r} was given",
-        rule=f"{name} must be {rule}",
-        cure="Correct the value in the training configuration",
+    return read_config(
+        path, TrainConfig, folders=("data", "output"), models=("model",), example="compact.toml"
     )

@@ -14,7 +14,7 @@ from napari_sam.model.checkpoints import detect_architecture, locate_weights
 from napari_sam.model.store import verify_file
 from napari_sam.model.weight_files import read_state_dict
 from napari_sam.predict import SamPredictor
-from napari_sam.training.batches import training_pairs
+from napari_sam.training.batches import list_training_pairs
 from napari_sam.training.config import TrainConfig
 from napari_sam.training.export import export_model
 from napari_sam.training.loop import Stopped, TrainEvent, train
@@ -155,7 +155,7 @@ def fine_tune(config: TrainConfig) -> Iterator[FineTuneEvent]:
     ConfigError
         If the output folder holds another run.
     """
-    held_out = training_pairs(Path(config.data), "val", config.hold_out_every)
+    held_out = list_training_pairs(Path(config.data), "val", config.hold_out_every)
     if not held_out:
         raise InputError(
             f"{config.data} has a single labelled image",
@@ -180,7 +180,7 @@ def fine_tune(config: TrainConfig) -> Iterator[FineTuneEvent]:
 
 def _measure(model: Path, config: TrainConfig, stage: Literal["before", "after"]) -> Measured:
     sam = load_model(model, device=config.device)
-    pairs = training_pairs(Path(config.data), "val", config.hold_out_every)
+    pairs = list_training_pairs(Path(config.data), "val", config.hold_out_every)
     options = EvaluationConfig(
         automatic=sam.instance_head is not None,  # a grid of Segment Anything takes many minutes
         max_images=_MEASURED.max_images,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,44 @@ import numpy as np
 from napari_sam.training.step import StepLosses
 from napari_sam.training.validation import GroupScores
 
-__all__ = ["TrainingLog"]
+__all__ = ["StepLog", "TrainingLog"]
 
-STEP_COLUMNS = ("iteration", "loss", "mask", "iou", "proposals", "train_iou", "seconds")
+STEP_COLUMNS = ("loss", "mask", "iou", "proposals", "train_iou", "seconds")
 SCORE_COLUMNS = ("iteration", "group", *(f.name for f in dataclasses.fields(GroupScores)))
 
 
-class TrainingLog:
+class StepLog:
+    """Writes ``steps.csv`` into a folder: a row a step.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's output folder.
+    columns : sequence of str
+        Names of the figures beside the iteration.
+    """
+
+    def __init__(self, folder: Path, columns: Sequence[str]) -> None:
+        self.folder = folder
+        self.columns = ("iteration", *columns)
+        self.steps_path = folder / "steps.csv"
+        self._pending: list[list[Any]] = []
+
+    def add_row(self, iteration: int, figures: Sequence[float]) -> None:
+        """Note one step; it is written with the next :meth:`flush`."""
+        self._pending.append([iteration, *(f"{value:.5g}" for value in figures)])
+
+    def flush(self) -> None:
+        """Write the steps noted so far."""
+        _append(self.steps_path, self.columns, self._pending)
+        self._pending = []
+
+    def truncate(self, iteration: int) -> None:
+        """Drop what was logged after ``iteration``: a resumed run does it again."""
+        _truncate(self.steps_path, iteration)
+
+
+class TrainingLog(StepLog):
     """Writes ``steps.csv``, ``validation.csv`` and ``curves.png`` into a folder.
 
     Parameters
@@ -28,16 +60,14 @@ class TrainingLog:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.steps_path = folder / "steps.csv"
+        super().__init__(folder, STEP_COLUMNS)
         self.scores_path = folder / "validation.csv"
-        self._pending: list[list[Any]] = []
 
     def add_step(self, iteration: int, losses: StepLosses, seconds: float) -> None:
         """Note one step; it is written with the next :meth:`flush`."""
         total = float(losses.total.detach())
         row = [total, losses.mask, losses.iou, losses.proposals, losses.train_iou, seconds]
-        self._pending.append([iteration, *(f"{value:.5g}" for value in row)])
+        self.add_row(iteration, row)
 
     def add_validation(self, iteration: int, scores: dict[str, GroupScores]) -> None:
         """Write the scores of each group, and draw the curves anew."""
@@ -49,18 +79,10 @@ class TrainingLog:
         self.flush()
         self.draw_curves()
 
-    def flush(self) -> None:
-        """Write the steps noted so far."""
-        _append(self.steps_path, STEP_COLUMNS, self._pending)
-        self._pending = []
-
     def truncate(self, iteration: int) -> None:
         """Drop what was logged after ``iteration``: a resumed run does it again."""
-        for path in (self.steps_path, self.scores_path):
-            if path.exists():
-                header, *rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
-                path.unlink()
-                _append(path, header, [row for row in rows if int(row[0]) <= iteration])
+        super().truncate(iteration)
+        _truncate(self.scores_path, iteration)
 
     def draw_curves(self) -> None:
         """Draw ``curves.png``: training IoU, then one click and one box by group."""
@@ -95,6 +117,13 @@ def _append(path: Path, header: Any, rows: list[list[Any]]) -> None:
         if is_new:
             writer.writerow(header)
         writer.writerows(rows)
+
+
+def _truncate(path: Path, iteration: int) -> None:
+    if path.exists():
+        header, *rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+        path.unlink()
+        _append(path, header, [row for row in rows if int(row[0]) <= iteration])
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

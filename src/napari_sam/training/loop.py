@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,16 +13,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from napari_sam.core.errors import ConfigError, NapariSamError
 from napari_sam.model import resolve_device
 from napari_sam.model.sam import Sam
 from napari_sam.training.batches import Batch, BatchSource, load_training_images
-from napari_sam.training.checkpoint import MovingAverage, load_checkpoint, save_checkpoint
+from napari_sam.training.checkpoint import (
+    MovingAverage,
+    load_checkpoint,
+    refuse_other_run,
+    save_checkpoint,
+)
 from napari_sam.training.config import TrainConfig
 from napari_sam.training.crop_frame import CropEncoder
 from napari_sam.training.log import TrainingLog
+from napari_sam.training.optimization import (
+    descend,
+    freeze_batch_norm,
+    learning_rate,
+    parameter_groups,
+)
 from napari_sam.training.start import build_start_model, freeze_parts
 from napari_sam.training.step import StepLosses, training_losses
 from napari_sam.training.validation import (
@@ -129,7 +137,7 @@ class _Run:
         self.images = load_training_images(Path(config.data), "train", config.hold_out_every)
         self.source = BatchSource(self.images, config)
         self.optimizer = torch.optim.AdamW(
-            _parameter_groups(self.model, config.weight_decay), lr=config.learning_rate
+            parameter_groups(self.model, config.weight_decay), lr=config.learning_rate
         )
         self.average = MovingAverage(self.model, config.ema_decay)
         self.log = TrainingLog(self.folder)
@@ -176,23 +184,14 @@ class _Run:
         config = self.config
         self.model.train()
         if self.iteration >= config.decay_from * config.iterations:
-            _freeze_batch_norm(self.model)
-        rate = _learning_rate(self.iteration, config)
+            freeze_batch_norm(self.model)
+        rate = learning_rate(self.iteration, config)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         rng = np.random.default_rng([config.seed, self.iteration, 1])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.autocast):
             losses = training_losses(self.model, batch, config, rng, self.encoder)
-        if not math.isfinite(float(losses.total.detach())):
-            raise NapariSamError(
-                f"The loss became {float(losses.total.detach())} at step {self.iteration}",
-                rule="Training needs a finite loss",
-                cure="Lower learning_rate and start again in a new output folder",
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        losses.total.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
+        descend(losses.total, self.model, self.optimizer, self.iteration)
         self.average.update(self.model, self.iteration)
         return losses
 
@@ -218,17 +217,7 @@ class _Run:
         may_change = set(_MAY_CHANGE)
         if int(state["iteration"]) <= before["decay_from"] * before["iterations"]:
             may_change.add("iterations")
-        changed = sorted(
-            name
-            for name, value in dataclasses.asdict(self.config).items()
-            if name not in may_change and before.get(name) != value
-        )
-        if changed:
-            raise ConfigError(
-                f"{self.folder} holds a run with other values of {', '.join(changed)}",
-                rule="A run goes on with the options that it began with",
-                cure="Restore these options, or choose another output folder",
-            )
+        refuse_other_run(self.folder, before, dataclasses.asdict(self.config), may_change)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.state = {k: v.to(self.device) for k, v in state["average"].items()}
@@ -244,36 +233,3 @@ _MAY_CHANGE = {
     "validate_every",
     "validation_objects",
 }
-
-
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weights decay; biases, norms and embeddings of single tokens do not."""
-    decays: list[nn.Parameter] = []
-    stays: list[nn.Parameter] = []
-    for parameter in model.parameters():
-        if not parameter.requires_grad:
-            continue
-        is_matrix = parameter.ndim > 1 and min(parameter.shape[:2]) > 1
-        (decays if is_matrix else stays).append(parameter)
-    return [
-        {"params": decays, "weight_decay": weight_decay},
-        {"params": stays, "weight_decay": 0.0},
-    ]
-
-
-def _learning_rate(iteration: int, config: TrainConfig) -> float:
-    """Linear warm-up, a plateau, then half a cosine down to a hundredth."""
-    if iteration < config.warmup:
-        return config.learning_rate * (iteration + 1) / config.warmup
-    begin = config.decay_from * config.iterations
-    progress = (iteration - begin) / max(config.iterations - begin, 1)
-    if progress <= 0:
-        return config.learning_rate
-    return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
-
-
-def _freeze_batch_norm(model: nn.Module) -> None:
-    """Let batch normalisation use its running statistics, as at inference."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eval()
