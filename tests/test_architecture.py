@@ -63,7 +63,7 @@ def test_help_loads_no_subcommand_and_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["segment", "embed", "link", "models", "train", "evaluate", "demo"]
+    "command", ["segment", "embed", "link", "models", "train", "distill", "evaluate", "demo"]
 )
 def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
     loaded = loaded_by(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
+import pytest
 import torch
 from torch import nn
 
+from napari_sam.model import builders
 from napari_sam.model.builders import assemble_sam
 from napari_sam.model.compact_encoder import build_compact_sam
 from napari_sam.model.image_encoder import ImageEncoderViT
@@ -43,6 +46,16 @@ def tiny_sam(encoder: Literal["vit", "tiny_vit", "compact"] = "vit", seed: int =
     sam.name = f"tiny_{encoder}"
     sam.digest = f"{seed:064x}"
     return sam.eval()
+
+
+def build_small(monkeypatch: pytest.MonkeyPatch, embed_dim: int = EMBED_DIM) -> None:
+    """Let the package build MobileSAM's architecture as small as `tiny_sam` does."""
+    parts = partial(
+        builders.assemble_sam, image_size=IMAGE_SIZE, embed_dim=embed_dim, transformer_mlp_dim=64
+    )
+    encoder = partial(TinyViT, **TINY_VIT_CONFIG, out_channels=embed_dim)
+    monkeypatch.setattr(builders, "assemble_sam", parts)
+    monkeypatch.setattr(builders, "_build_image_encoder", lambda architecture: encoder())
 
 
 def randomise(module: nn.Module, scale: float = 1.0) -> None:

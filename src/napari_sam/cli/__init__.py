@@ -1,4 +1,4 @@
-"""The command line: ``napari-sam segment | link | embed | models | train | evaluate | demo``.
+"""The command line: ``napari-sam segment | link | embed | models | train | distill | ...``.
 
 Importing this package loads click and nothing else: a subcommand's module, and torch with it, is
 imported when the subcommand runs, so that ``--help`` answers at once.
@@ -44,6 +44,9 @@ _SUBCOMMANDS = {
         "napari_sam.cli.models", "models", "List, download, import and remove models."
     ),
     "train": _Subcommand("napari_sam.cli.train", "train", "Train the compact model."),
+    "distill": _Subcommand(
+        "napari_sam.cli.distill", "distill", "Train a small image encoder after a large model's."
+    ),
     "evaluate": _Subcommand(
         "napari_sam.cli.evaluate", "evaluate", "Measure a model on labelled images."
     ),

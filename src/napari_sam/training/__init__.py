@@ -1,4 +1,4 @@
-"""Training: data, augmentation, simulated prompts, losses and the loop.
+"""Training: data, augmentation, simulated prompts, losses and the loop; distillation.
 
 Names load on first use, so that the generator of synthetic cells comes without torch.
 """
@@ -10,6 +10,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_sam.training.config import TrainConfig, load_config
+    from napari_sam.training.distill_config import DistillConfig, load_distill_config
+    from napari_sam.training.distillation import (
+        DistillEvent,
+        DistillStepDone,
+        TeacherEncoded,
+        distill,
+    )
     from napari_sam.training.export import export_model
     from napari_sam.training.fine_tuning import Measured, Offered, fine_tune, fine_tune_config
     from napari_sam.training.loop import (
@@ -23,18 +30,24 @@ if TYPE_CHECKING:
     from napari_sam.training.synthetic_cells import synthetic_image, synthetic_stack
 
 __all__ = [
+    "DistillConfig",
+    "DistillEvent",
+    "DistillStepDone",
     "Measured",
     "Offered",
     "Started",
     "StepDone",
     "Stopped",
+    "TeacherEncoded",
     "TrainConfig",
     "TrainEvent",
     "Validated",
+    "distill",
     "export_model",
     "fine_tune",
     "fine_tune_config",
     "load_config",
+    "load_distill_config",
     "synthetic_image",
     "synthetic_stack",
     "train",
@@ -42,6 +55,8 @@ __all__ = [
 
 _HOMES = {
     "config": ("TrainConfig", "load_config"),
+    "distill_config": ("DistillConfig", "load_distill_config"),
+    "distillation": ("DistillEvent", "DistillStepDone", "TeacherEncoded", "distill"),
     "export": ("export_model",),
     "fine_tuning": ("Measured", "Offered", "fine_tune", "fine_tune_config"),
     "loop": ("Started", "StepDone", "Stopped", "TrainEvent", "Validated", "train"),
