@@ -18,7 +18,7 @@ __all__ = ["distill"]
 @click.command()
 @run_options
 def distill(
-    config: Path, data: Path | None, output: Path | None, device: str | None, threads: int | None
+    source: Path, data: Path | None, output: Path | None, device: str | None, threads: int | None
 ) -> None:
     """Train an image encoder to give a teacher's embeddings, as CONFIG, a TOML file, says.
 
@@ -28,7 +28,7 @@ def distill(
     """
     from napari_sam.training.distill_config import load_distill_config
 
-    _run(with_options(load_distill_config(config), data, output, device, threads))
+    _run(with_options(load_distill_config(source), data, output, device, threads))
 
 
 def _run(options: DistillConfig) -> None:
