@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import pytest
 import torch
 from torch import nn
 
@@ -15,6 +14,9 @@ from napari_sam.model.compact_encoder import build_compact_sam
 from napari_sam.model.image_encoder import ImageEncoderViT
 from napari_sam.model.sam import Sam
 from napari_sam.model.tiny_vit import TinyViT
+
+if TYPE_CHECKING:
+    import pytest
 
 IMAGE_SIZE = 128
 EMBED_DIM = 32

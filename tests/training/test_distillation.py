@@ -248,6 +248,23 @@ def test_a_compact_student_learns_the_finer_maps_too(config: DistillConfig, tmp_
     assert float(losses.total.detach()) == pytest.approx(float(sum(errors).detach()), rel=1e-4)
 
 
+def test_half_precision_changes_the_loss_little(config: DistillConfig, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = dataclasses.replace(config, mask_weight=0.1)
+    teacher = Teacher(tiny_sam("vit"), tmp_path / "teacher")
+    student = join_to_teacher(build_student("vit_t"), teacher.sam)
+    batch = _source(config, with_labels=True).batch(0)
+    target = teacher.batch(batch.images)
+    exact = distillation_losses(student, batch, target, config)
+    half = dataclasses.replace(config, autocast=True)
+    rounded = distillation_losses(student, batch, target, half)
+    for one, two in zip(exact, rounded, strict=True):
+        assert two.dtype == torch.float32
+        assert float(two.detach()) == pytest.approx(float(one.detach()), rel=0.05)
+    assert rounded.embedding != exact.embedding
+    rounded.total.backward()
+
+
 def test_another_run_in_the_folder_is_refused(
     config: DistillConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
