@@ -51,6 +51,7 @@ from napari_sam.training.teacher import Teacher, build_student, join_to_teacher
 
 __all__ = [
     "DistillEvent",
+    "DistillLosses",
     "DistillStepDone",
     "TeacherEncoded",
     "decode_all_masks",
