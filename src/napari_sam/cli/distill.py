@@ -20,7 +20,7 @@ __all__ = ["distill"]
 def distill(
     source: Path, data: Path | None, output: Path | None, device: str | None, threads: int | None
 ) -> None:
-    """Train an image encoder to give a teacher's embeddings, as CONFIG, a TOML file, says.
+    """Train an image encoder to give a teacher's embeddings, as SOURCE, a TOML file, says.
 
     The teacher encodes each image once. Progress is saved every few minutes and on Ctrl-C; the
     same command goes on. At the end model.safetensors is in the run's folder: the new image encoder
