@@ -40,13 +40,13 @@ from napari_sam.predict import (
     records_to_labels,
 )
 
-GRID = {"point_source": "grid"}
+GRID = {"mode": "grid"}
 METHODS: dict[str, dict[str, Any]] = {
     "all points": GRID,
     "skip covered": GRID | {"skip_covered": True},
     "foreground only": GRID | {"foreground_only": True},
     "both": GRID | {"skip_covered": True, "foreground_only": True},
-    "proposals": {"point_source": "instance_head"},
+    "proposals": {"mode": "proposals"},
 }
 FIGURES = ("SA50", "mSA", "prompted", "seconds")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -179,3 +180,10 @@ def test_coarser_levels_on_disk_follow(tmp_path) -> None:
     assert write_plan(plan_of(squares((0, 0), (8, 10)), target))
     np.testing.assert_array_equal(half[:], full[:, ::2, ::2])
     assert full[1].max() == 2
+
+
+def test_what_no_point_makes_again_is_kept_without_prompts() -> None:
+    found = found_in(squares((8, 10)))
+    found = replace(found, objects=(replace(found.objects[0], is_prompted=False),))
+    (record,) = result_of(keep_steps(found, PLANE, LabelTarget([stack()]), "keep")).records
+    assert record.prompts.is_empty

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from napari.layers import Image
 
@@ -11,7 +13,7 @@ from napari_sam._napari.layers import ChannelChoice, LayerPlane
 from napari_sam._napari.model_view import ContrastChoice, measure_contrast, model_view
 from napari_sam.core.plane import Plane
 from napari_sam.core.steps import result_of
-from napari_sam.pipeline.everything import segment_plane
+from napari_sam.pipeline.everything import PlaneBasins, segment_plane
 from napari_sam.pipeline.options import AutomaticOptions
 from napari_sam.training.synthetic_cells import synthetic_stack
 from tiny_models import tiny_sam
@@ -41,7 +43,7 @@ def request_for(shape_yx=(96, 96), **options) -> PlaneRequest:
         contrast=ContrastChoice(),
         model="tiny",
         device="cpu",
-        options=AutomaticOptions(point_source="grid", points_per_side=3, **LOW, **options),
+        options=AutomaticOptions(mode="grid", points_per_side=3, **LOW, **options),
     )
 
 
@@ -63,6 +65,25 @@ def test_what_is_found_is_what_the_engine_finds(sam, crop_n_layers: int) -> None
     assert ours == pytest.approx(theirs, rel=0.05)  # embeddings are kept in half precision
 
 
+def test_a_watershed_keeps_the_maps(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("NAPARI_SAM_HOME", str(tmp_path))
+    sam = tiny_sam("compact")
+    monkeypatch.setattr(everything_plane, "load_shared_model", lambda *_: sam)
+    options = AutomaticOptions(mode="watershed", **LOW)
+    request = replace(request_for(), options=options)
+    words = []
+    steps = plane_steps(request)
+    while True:
+        try:
+            words.append(next(steps).text)
+        except StopIteration as end:
+            found = end.value.candidates
+            break
+    assert isinstance(found, PlaneBasins)
+    assert words[-1] == f"Looking for objects: {len(found.basins.seeds_xy)} seeds …"
+    assert found.labels().labels.shape == (96, 96)
+
+
 def test_steps_tell_what_is_done(sam) -> None:
     texts = [step.text for step in plane_steps(request_for())]
     order = ["Loading the model tiny", "Measuring", "Preparing", "Looking"]
@@ -71,8 +92,6 @@ def test_steps_tell_what_is_done(sam) -> None:
 
 
 def test_a_known_contrast_and_a_known_embedding_are_used_again(sam) -> None:
-    from dataclasses import replace
-
     request = request_for()
     first = result_of(plane_steps(request))
     calls = []

@@ -25,7 +25,7 @@ CONFIG = SegmentConfig(
     tile=64,
     halo=16,
     automatic=AutomaticOptions(
-        point_source="grid", points_per_side=2, pred_iou_thresh=0.0, stability_score_thresh=0.0
+        mode="grid", points_per_side=2, pred_iou_thresh=0.0, stability_score_thresh=0.0
     ),
 )
 N_SLICES, TILES = 3, 4

@@ -104,7 +104,8 @@ def test_all_options_of_the_mask_generator_can_be_given(picture, tmp_path, with_
         "crop_overlap_ratio": 0.3,
         "crop_n_points_downscale_factor": 3,
         "min_mask_region_area": 30,
-        "point_source": "grid",
+        "mode": "grid",
+        "foreground_thresh": 0.4,
     }
     flags = {"skip_covered": True, "foreground_only": True}
     assert set(values | flags) == {field.name for field in dataclasses.fields(AutomaticOptions)}
@@ -251,7 +252,8 @@ def test_chosen_slices_are_shown_one_by_one(tmp_path, with_oracle, capsys):
         (["--axes", "ZYX"], "name 3 axes"),
         (["--halo", "0", "--tile", "20"], "--halo"),
         (["--preset", "medium-objects"], "small-objects"),
-        (["--point-source", "magic"], "--point-source grid"),
+        (["--mode", "magic"], "--mode grid"),
+        (["--foreground-thresh", "0.01"], "--foreground-thresh"),
         (["--crop-n-layers", "9"], "--crop-n-layers"),
         (["--dry-run", "--channel", "4"], "Channel 4"),
     ],

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from map_model import draw_discs, map_sam, true_labels
 from napari_sam.core.errors import ConfigError, OutputError
 from napari_sam.evaluation import (
     EvaluationConfig,
@@ -103,6 +104,22 @@ def test_evaluate_writes_a_report(tmp_path: Path, squares: np.ndarray) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         write_report(tmp_path / "file", results)
+
+
+def test_a_watershed_is_scored_by_the_objects_that_it_labels(tmp_path: Path) -> None:
+    discs = [(30.0, 40.0, 20.0), (90.0, 50.0, 22.0)]
+    image, truth = draw_discs((96, 128), discs), true_labels((96, 128), discs)
+    missed = np.where(truth == 2, 0, truth) + np.where(np.arange(128) > 120, 3, 0)
+    for kind, pictures in (("images", (image, image)), ("labels", (truth, missed))):
+        (tmp_path / kind).mkdir()
+        for name, data in zip(("all.png", "half.png"), pictures, strict=True):
+            Image.fromarray(data.astype(np.uint8)).save(tmp_path / kind / name)
+    config = EvaluationConfig(interactive=False)
+    whole, half = evaluate(SamPredictor(map_sam()), list_pairs(tmp_path), config, mode="watershed")
+    assert whole.scores["SA50"] == whole.scores["PQ"] / whole.scores["SQ"] == 1
+    assert whole.scores["AR100"] > 0.9
+    assert half.scores["SA50"] == pytest.approx(1 / 3)  # one found, one missed, one invented
+    assert half.scores["AR100"] == pytest.approx(whole.scores["AR100"] / 2, abs=0.06)
 
 
 def test_groups_weigh_the_same_in_the_mean() -> None:

@@ -382,12 +382,12 @@ def test_presets_that_need_an_instance_head_are_greyed_for_others(screen: None) 
     assert not greyed.isEnabled()
     assert "does not propose points" in greyed.toolTip()
     assert form.presets.key == "grid"
-    assert form.automatic.given() == {"points_per_side": 32, "point_source": "grid"}
+    assert form.automatic.given() == {"points_per_side": 32, "mode": "grid"}
     shown = form.values["pred_iou_thresh"].value, form.values["stability_score_thresh"].value
     assert shown == (0.88, 0.95)
     form.set_model(ModelTraits(has_instance_head=True, is_native=True))
     assert form.presets.key == "automatic"
-    assert form.automatic.given() == {"point_source": "instance_head"}
+    assert form.automatic.given() == {"mode": "proposals"}
     form.deleteLater()
     application.processEvents()
 
@@ -410,7 +410,7 @@ def test_what_was_changed_stays_with_another_model_until_reset(screen: None) -> 
     assert form.automatic.given() == {
         "points_per_side": 32,
         "crop_n_layers": 1,
-        "point_source": "grid",
+        "mode": "grid",
     }
     form.deleteLater()
     application.processEvents()

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from map_model import draw_discs, map_sam
 from napari_sam.core.errors import ConfigError, InputError, OutOfMemoryError
 from napari_sam.core.steps import result_of
-from napari_sam.pipeline import AutomaticOptions, segment_plane
+from napari_sam.pipeline import AutomaticOptions, PlaneBasins, segment_plane
 from napari_sam.predict import SamPredictor, segment_everything_objects
 from napari_sam.tiling import Contrast
 from tiny_models import tiny_sam
@@ -64,6 +65,26 @@ def test_labels_are_those_of_a_new_run_at_every_threshold(model, pixels):
         counts.append(len(segmented.objects))
     assert counts[0] > counts[-1] == 0
     assert len(set(counts)) >= 3
+
+
+def test_maps_are_kept_and_cut_as_a_new_run_would_cut_them():
+    image = draw_discs((120, 180), [(60, 60, 30), (118, 62, 30), (20, 100, 9)])
+    sam, options = map_sam(), AutomaticOptions(mode="watershed", foreground_thresh=0.4)
+    found = result_of(segment_plane(image, sam, options))
+    assert isinstance(found, PlaneBasins)
+    assert found.shape_yx == (120, 180)
+    assert found.floors == (0.0, 0.0)
+    assert found.thresholds == (0.7, 0.3)
+    calls = []
+    sam.image_encoder.register_forward_pre_hook(lambda *_: calls.append(1))
+    cuts = [{}, {"foreground_thresh": 0.8}, {"stability_score_thresh": 0.6, "min_size": 1}]
+    again = [found.labels(**cut) for cut in cuts]
+    assert not calls
+    for cut, segmented in zip(cuts, again, strict=True):
+        anew = segment_everything_objects(image, sam, AS_IT_IS, **options.given() | cut)
+        np.testing.assert_array_equal(segmented.labels, anew.labels)
+        assert segmented.objects == anew.objects
+    assert len({segmented.labels.tobytes() for segmented in again}) == 3
 
 
 def test_options_of_painting_are_passed_on(model, pixels):
@@ -125,9 +146,10 @@ def test_other_pixels_are_refused(model, image):
         next(segment_plane(image, model))
 
 
-def test_options_that_do_not_fit_are_refused(pixels):
+@pytest.mark.parametrize("mode", ["proposals", "watershed"])
+def test_options_that_do_not_fit_are_refused(pixels, mode):
     with pytest.raises(ConfigError, match="instance head"):
-        next(segment_plane(pixels, tiny_sam("vit"), AutomaticOptions(point_source="instance_head")))
+        next(segment_plane(pixels, tiny_sam("vit"), AutomaticOptions(mode=mode)))
 
 
 def test_errors_of_torch_are_no_runtime_errors(pixels, monkeypatch):

@@ -4,8 +4,8 @@ import pytest
 
 from napari_sam import predict
 from napari_sam.core.errors import ConfigError
-from napari_sam.pipeline import PRESETS, AutomaticOptions, find_preset
-from napari_sam.predict import everything_generator
+from napari_sam.pipeline import PRESETS, AutomaticOptions, ModelSegmenter, find_preset
+from napari_sam.predict import everything_generator, watershed_segmenter
 from tiny_models import tiny_sam
 
 MODELS = {encoder: tiny_sam(encoder) for encoder in ("vit", "compact")}
@@ -27,8 +27,9 @@ MODELS = {encoder: tiny_sam(encoder) for encoder in ("vit", "compact")}
         {"crop_nms_thresh": -0.5},
         {"crop_overlap_ratio": 1.0},
         {"crop_n_points_downscale_factor": 0},
+        {"foreground_thresh": 0.04},
         {"min_mask_region_area": -1},
-        {"point_source": "magic"},
+        {"mode": "magic"},
     ],
     ids=lambda options: "-".join(f"{name}={value}" for name, value in options.items()),
 )
@@ -53,19 +54,29 @@ def test_only_given_options_are_passed_on():
     assert AutomaticOptions().given() == {}
 
 
-def test_every_option_of_the_generator_can_be_set_but_for_arrays_and_the_form_of_records():
+def test_every_option_of_the_engine_can_be_set_but_for_arrays_and_the_form_of_records():
     ours = {field.name for field in dataclasses.fields(AutomaticOptions)}
     generators = {field.name for field in dataclasses.fields(predict.AutomaticOptions)}
+    watersheds = {field.name for field in dataclasses.fields(predict.WatershedOptions)}
     assert generators - ours == {"point_grids", "output_mode"}
-    assert ours <= generators
+    assert watersheds - generators == ours - generators == {"foreground_thresh"}
 
 
-def test_options_at_the_ends_of_their_ranges_are_taken_by_the_generator():
+def test_options_at_the_ends_of_their_ranges_are_taken_by_the_engine():
     lowest = AutomaticOptions(1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, "grid")
     highest = AutomaticOptions(4096, 2**20, 1, 1, 9e9, 1, 8, 1, 0.9, 4096, 10**9, "grid")
     for options in (lowest, highest):
         for model in MODELS.values():
             everything_generator(model, **options.given())
+    for level, rest in ((0.05, 0), (1, 1)):
+        options = AutomaticOptions(
+            mode="watershed",
+            foreground_thresh=level,
+            pred_iou_thresh=rest,
+            stability_score_thresh=rest,
+            stability_score_offset=rest,
+        )
+        watershed_segmenter(MODELS["compact"], **options.given_besides_mode())
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -74,7 +85,10 @@ def test_presets_fit_the_models_that_they_say(name, encoder):
     preset, model = find_preset(name), MODELS[encoder]
     if preset.needs_instance_head and model.instance_head is None:
         with pytest.raises(ConfigError, match="instance head"):
-            everything_generator(model, **preset.options.given())
+            ModelSegmenter(model, preset.options)
+        return
+    ModelSegmenter(model, preset.options)
+    if preset.options.mode == "watershed":
         return
     generator = everything_generator(model, **preset.options.given())
     for option, value in preset.options.given().items():

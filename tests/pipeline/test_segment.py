@@ -371,6 +371,10 @@ def test_a_failed_replacement_leaves_the_old_output_resumable(stack, tmp_path):
             {"automatic": AutomaticOptions(foreground_only=True)},
             r"options\.automatic\.foreground_only was None and is now True",
         ),
+        (
+            {"automatic": AutomaticOptions(mode="watershed")},
+            r"options\.automatic\.mode was None and is now .?watershed",
+        ),
     ],
 )
 def test_another_configuration_is_not_resumed(stack, tmp_path, changes, message):

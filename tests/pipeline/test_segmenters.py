@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from map_model import draw_discs, map_sam
 from napari_sam.core.errors import (
     ConfigError,
     DeviceError,
@@ -140,6 +141,29 @@ def test_a_model_skips_points_of_a_tile(tile, monkeypatch):
         ModelSegmenter(tiny_sam("vit"), AutomaticOptions(foreground_only=True))
 
 
+def test_a_watershed_of_a_tile_has_scores_and_no_batches():
+    discs = [(30.0, 40.0, 20.0), (66.0, 50.0, 18.0)]
+    segmenter = ModelSegmenter(map_sam(), AutomaticOptions(mode="watershed"))
+    tile = draw_discs((96, 100), discs)
+    assert segmenter.batch is None
+    assert [(step.done, step.total) for step in segmenter.steps(tile)] == [(0, 1), (1, 1)]
+    objects = segmenter(tile)
+    assert objects.labels.max() == len(objects.scores) == 2
+    np.testing.assert_array_equal(objects.scores, objects.predicted_ious * objects.stability_scores)
+    assert (objects.scores > 0.5).all()
+
+
+def test_a_watershed_without_memory_fails_at_once(monkeypatch):
+    model = map_sam()
+
+    def fail(features):
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(model.instance_head, "forward", fail)
+    with pytest.raises(OutOfMemoryError):
+        ModelSegmenter(model, AutomaticOptions(mode="watershed"))(np.zeros((64, 64, 3), np.uint8))
+
+
 def test_closing_the_steps_of_a_tile_stops_the_model(tile, monkeypatch):
     model = tiny_sam("vit")
     batches = []
@@ -165,6 +189,16 @@ def test_a_segmenter_without_steps_works_in_one_go(tile):
     assert result_of(segmentation_steps(segmenter, tile)).labels.max() == 1
 
 
-def test_options_that_do_not_fit_the_model_are_refused_at_once():
+@pytest.mark.parametrize("mode", ["proposals", "watershed"])
+def test_options_that_do_not_fit_the_model_are_refused_at_once(mode):
     with pytest.raises(ConfigError, match="instance head"):
-        ModelSegmenter(tiny_sam("vit"), AutomaticOptions(point_source="instance_head"))
+        ModelSegmenter(tiny_sam("vit"), AutomaticOptions(mode=mode))
+
+
+def test_options_without_a_meaning_in_the_mode_are_refused_at_once():
+    for options in (
+        AutomaticOptions(mode="watershed", points_per_batch=4),
+        AutomaticOptions(mode="grid", foreground_thresh=0.4),
+    ):
+        with pytest.raises(ConfigError, match="no meaning"):
+            ModelSegmenter(tiny_sam("compact"), options)

@@ -8,8 +8,9 @@ import numpy as np
 import psutil
 import pytest
 
+from map_model import map_sam
 from napari_sam.core.steps import result_of
-from napari_sam.pipeline import FunctionSegmenter, suggest
+from napari_sam.pipeline import AutomaticOptions, FunctionSegmenter, ModelSegmenter, suggest
 from napari_sam.pipeline.segmenters import TileObjects
 from napari_sam.pipeline.suggest import suggest_batch, suggest_halo, suggest_workers
 
@@ -69,7 +70,9 @@ def test_the_quickest_batch_is_suggested(
 
 def test_what_has_no_batches_gets_no_suggestion() -> None:
     plain = FunctionSegmenter(lambda tile: tile[..., 0], digest="plain")
-    assert result_of(suggest_batch(plain, np.zeros((8, 8, 3), np.uint8), 1.0)) is None
+    flooding = ModelSegmenter(map_sam(), AutomaticOptions(mode="watershed"))
+    for segmenter in (plain, flooding):
+        assert result_of(suggest_batch(segmenter, np.zeros((8, 8, 3), np.uint8), 1.0)) is None
 
 
 def test_workers_have_processors_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ CONFIG = SegmentConfig(
     halo=4,
     contrast_limits=((0.0, 200.0), (1.0, 300.0)),
     ngff_version="0.4",
-    automatic=AutomaticOptions(points_per_side=8, point_source="grid"),
+    automatic=AutomaticOptions(points_per_side=8, mode="grid"),
 )
 
 

@@ -275,7 +275,7 @@ def test_instance_head_points_prompt_where_it_sees_objects(compact: Sam) -> None
         patch.setattr(compact.instance_head, "forward", lambda features: seen)
         points = propose_points(compact, SamPredictor(compact).encode(image))
         options = LOOSE | {"points_per_side": None, "stability_score_thresh": 0.0}
-        generator = AutomaticMaskGenerator(compact, **options, point_source="instance_head")
+        generator = AutomaticMaskGenerator(compact, **options, mode="proposals")
         prompted = {record.point_xy for record in generator.generate(image)}
     np.testing.assert_allclose(points, np.array(centres) // 4 * 4 + 1.5)
     assert prompted <= {tuple(point) for point in points.tolist()}
@@ -300,7 +300,8 @@ BAD_OPTIONS: list[dict[str, Any]] = [
     {"crop_overlap_ratio": 1.0},
     {"box_nms_thresh": float("nan")},
     {"output_mode": "png"},
-    {"point_source": "magic"},
+    {"mode": "magic"},
+    {"mode": "watershed"},
     {"points_per_side": 4, "point_grids": [np.zeros((1, 2))]},
     {"point_grids": [np.zeros((1, 3))]},
     {"point_grids": [np.zeros((1, 2))], "crop_n_layers": 1},
@@ -315,7 +316,7 @@ def test_bad_options_are_refused(options: dict[str, Any], compact: Sam) -> None:
 
 def test_official_models_propose_no_points() -> None:
     with pytest.raises(ConfigError, match="instance head"):
-        AutomaticMaskGenerator(tiny_sam("vit"), point_source="instance_head")
+        AutomaticMaskGenerator(tiny_sam("vit"), mode="proposals")
 
 
 @pytest.mark.parametrize("encoder", ["vit", "compact"])

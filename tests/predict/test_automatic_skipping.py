@@ -270,7 +270,7 @@ def proposing(compact: Sam, monkeypatch: pytest.MonkeyPatch) -> Iterator[np.ndar
 def test_proposals_are_never_skipped(
     compact: Sam, decoder: KnowingDecoder, proposing: np.ndarray
 ) -> None:
-    options = {"point_source": "instance_head", "points_per_batch": 1, "points_per_side": 8}
+    options = {"mode": "proposals", "points_per_batch": 1, "points_per_side": 8}
     skipping = options | {"skip_covered": True, "foreground_only": True}
     assert prompts(decoder, compact, **skipping) == [tuple(point) for point in proposing.tolist()]
     further = prompts(decoder, compact, **options, crop_n_layers=1)
@@ -280,9 +280,9 @@ def test_proposals_are_never_skipped(
 
 def test_who_skips_points_of_a_grid_gets_a_grid(compact: Sam) -> None:
     for name in ("skip_covered", "foreground_only"):
-        assert everything_generator(compact, **{name: True}).options.point_source == "grid"
+        assert everything_generator(compact, **{name: True}).options.mode == "grid"
         off = everything_generator(compact, **{name: False})
-        assert off.options.point_source == "instance_head"
+        assert off.options.mode == "proposals"
 
 
 def test_models_without_a_head_see_no_foreground() -> None:

@@ -107,7 +107,7 @@ def test_bad_options_are_refused(options: dict[str, float]) -> None:
 def test_images_become_label_images(encoder: str) -> None:
     sam = tiny_sam(encoder)
     options = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "max_area_fraction": 1.0}
-    options |= {"point_source": "grid", "points_per_side": 4}
+    options |= {"mode": "grid", "points_per_side": 4}
     image = np.random.default_rng(0).integers(0, 256, (90, 140), dtype=np.uint8)
     labels = segment_everything(image, sam, **options)
     assert labels.shape == (90, 140)
@@ -149,7 +149,7 @@ def test_unknown_options_are_refused() -> None:
 
 def test_who_describes_a_grid_gets_a_grid() -> None:
     sam = tiny_sam("compact")
-    assert everything_generator(sam).options.point_source == "instance_head"
-    assert everything_generator(sam, points_per_side=4).options.point_source == "grid"
-    assert everything_generator(sam, point_source="grid").options.point_source == "grid"
-    assert everything_generator(tiny_sam("vit")).options.point_source == "grid"
+    assert everything_generator(sam).options.mode == "proposals"
+    assert everything_generator(sam, points_per_side=4).options.mode == "grid"
+    assert everything_generator(sam, mode="grid").options.mode == "grid"
+    assert everything_generator(tiny_sam("vit")).options.mode == "grid"

@@ -18,7 +18,8 @@ from napari_sam._napari.everything_options import (
     default_values,
 )
 from napari_sam._napari.panel_parts import WheelGuard, section
-from napari_sam.pipeline.options import PRESETS, AutomaticOptions, PointSource, Preset
+from napari_sam.core.modes import MODES, Mode
+from napari_sam.pipeline.options import PRESETS, AutomaticOptions, Preset
 
 __all__ = ["EverythingForm"]
 
@@ -34,10 +35,13 @@ _FILTERS = tuple(field.name for field in OPTIONS if field.refilters)
 _OF_HEAD = tuple(field.name for field in OPTIONS if field.needs_instance_head)
 _TILING = ("tile", "halo")
 _NO_HEAD = "This model does not propose points; the compact model does."
-_POINT_SOURCES = (
-    Choice("instance_head", "The model itself", "One point per object, from the instance head."),
-    Choice("grid", "A grid", "Points at even distances, whatever the image shows."),
+_NO_MAPS = "This model has no maps of objects; the compact model does."
+_MODES = (
+    Choice("proposals", "Proposals", "One point per object, proposed by the model itself."),
+    Choice("watershed", "Watershed", "Objects from the model's maps at once, without masks."),
+    Choice("grid", "Grid", "Points at even distances, whatever the image shows."),
 )
+_NEEDS_HEAD = {"proposals": _NO_HEAD, "watershed": _NO_MAPS}
 _FORMATS = (
     Choice("0.5", "OME-Zarr 0.5", "On Zarr 3."),
     Choice("0.4", "OME-Zarr 0.4", "On Zarr 2, which older programs read."),
@@ -72,7 +76,7 @@ class EverythingForm(QWidget):  # type: ignore[misc]  # qtpy has no types
         self.reset = QPushButton("Reset")
         self.reset.setToolTip("Set all options back to those of the preset.")
         self.reset.setAccessibleName("Reset")
-        self.points = ChoiceBox("Points from", "Where the prompts come from.", self)
+        self.modes = ChoiceBox("Mode", "How everything is segmented.", self)
         self.format = ChoiceBox("Format", "Format of labels that are written to disk.", self)
         self.format.fill(_FORMATS, "0.5")
         self.values = {field.name: _make(field) for field in OPTIONS}
@@ -90,9 +94,15 @@ class EverythingForm(QWidget):  # type: ignore[misc]  # qtpy has no types
 
     @property
     def automatic(self) -> AutomaticOptions:
-        """Options of the automatic mask generator; those that nobody set are None."""
-        source: Any = self.points.key
-        return automatic_options(self.preset, self._changed(), source)
+        """How everything is segmented; options that nobody set are None."""
+        return automatic_options(self.preset, self._changed(), self.mode)
+
+    @property
+    def mode(self) -> Mode:
+        """The chosen mode."""
+        key: Any = self.modes.key
+        mode: Mode = key
+        return mode
 
     @property
     def search(self) -> AutomaticOptions:
@@ -102,7 +112,7 @@ class EverythingForm(QWidget):  # type: ignore[misc]  # qtpy has no types
 
     @property
     def filters(self) -> FilterValues:
-        """What chooses among masks that were found."""
+        """What chooses among what was found."""
         return FilterValues(**{name: self.values[name].value for name in _FILTERS})
 
     @property
@@ -141,15 +151,13 @@ class EverythingForm(QWidget):  # type: ignore[misc]  # qtpy has no types
         before = self.presets.key
         self._traits = traits
         has_head = (traits or _UNKNOWN).has_instance_head
-        for name in _OF_HEAD:
-            self.values[name].enabled = has_head
-            if not has_head:
-                changed.pop(name, None)
+        if not has_head:
+            changed = {name: changed[name] for name in changed if name not in _OF_HEAD}
         wanted = PRESETS[self._wanted_preset]
         key = self._wanted_preset if has_head or not wanted.needs_instance_head else "grid"
         self.presets.fill([_preset_choice(name, has_head) for name in PRESETS], key)
-        source = self.points.key if key == before else self.preset.options.point_source
-        self._offer_points(source if source and has_head else "grid", has_head)
+        mode = self.mode if key == before else self.preset.options.mode
+        self._offer_modes(mode if mode and has_head else "grid", has_head)
         self._fill(changed)
         self._tell_search()
 
@@ -175,7 +183,7 @@ class EverythingForm(QWidget):  # type: ignore[misc]  # qtpy has no types
     def set_back(self) -> None:
         """Set all options back to those of the preset."""
         has_head = (self._traits or _UNKNOWN).has_instance_head
-        self._offer_points(self.preset.options.point_source or "grid", has_head)
+        self._offer_modes(self.preset.options.mode or "grid", has_head)
         self._fill({})
         self._tell_search()
 
@@ -186,7 +194,7 @@ class EverythingForm(QWidget):  # type: ignore[misc]  # qtpy has no types
         basic.addRow("P&reset", self.presets)
         panel = QWidget()
         panel.setLayout(advanced)
-        advanced.addRow("Points from", self.points)
+        advanced.addRow("Mode", self.modes)
         for field in OPTIONS:
             form = basic if field.is_basic else advanced
             form.addRow(field.label, self.values[field.name].native)
@@ -209,7 +217,7 @@ class EverythingForm(QWidget):  # type: ignore[misc]  # qtpy has no types
 
     def _connect(self) -> None:
         self.presets.key_chosen.connect(self._on_preset)
-        self.points.key_chosen.connect(self._on_points)
+        self.modes.key_chosen.connect(self._on_mode)
         self.reset.clicked.connect(self.set_back)
         for name, widget in self.values.items():
             widget.changed.connect(self._on_filter if name in _FILTERS else self._tell_search)
@@ -218,7 +226,7 @@ class EverythingForm(QWidget):  # type: ignore[misc]  # qtpy has no types
         self.choose_preset(name)
         self.preset_chosen.emit(name)
 
-    def _on_points(self, source: str) -> None:
+    def _on_mode(self, _: str) -> None:
         self._fill(self._changed())
         self._tell_search()
 
@@ -230,10 +238,25 @@ class EverythingForm(QWidget):  # type: ignore[misc]  # qtpy has no types
         if not self._is_filling:
             self.search_changed.emit()
 
-    def _offer_points(self, source: str, has_head: bool) -> None:
-        head, grid = _POINT_SOURCES
-        own = Choice(head.key, head.text, head.tip if has_head else _NO_HEAD, has_head)
-        self.points.fill([own, grid], source)
+    def _offer_modes(self, mode: Mode, has_head: bool) -> None:
+        missing = {} if has_head else _NEEDS_HEAD
+        self.modes.fill(
+            [
+                Choice(
+                    each.key, each.text, missing.get(each.key, each.tip), each.key not in missing
+                )
+                for each in _MODES
+            ],
+            mode,
+        )
+
+    def _grey(self) -> None:
+        """Grey what has no meaning in this mode, or with this model."""
+        has_head = (self._traits or _UNKNOWN).has_instance_head
+        for field in OPTIONS:
+            if field.modes != MODES or field.needs_instance_head:
+                fits = has_head or not field.needs_instance_head
+                self.values[field.name].enabled = fits and self.mode in field.modes
 
     def _changed(self) -> dict[str, float]:
         """Return what stands in the form and is neither the preset's nor a default."""
@@ -245,8 +268,7 @@ class EverythingForm(QWidget):  # type: ignore[misc]  # qtpy has no types
 
     def _fill(self, changed: dict[str, Any]) -> None:
         """Show preset and defaults, and over them what was changed."""
-        source: PointSource = "grid" if self.points.key == "grid" else "instance_head"
-        values = default_values(self._traits or _UNKNOWN, source)
+        values = default_values(self._traits or _UNKNOWN, self.mode)
         values |= {
             name: value
             for name, value in self.preset.options.given().items()
@@ -261,6 +283,7 @@ class EverythingForm(QWidget):  # type: ignore[misc]  # qtpy has no types
                     widget.value = changed[name]
         finally:
             self._is_filling = False
+        self._grey()
         self.filters_changed.emit()
 
 
@@ -288,9 +311,10 @@ def _make(field: OptionField) -> Any:
 def _preset_choice(name: str, has_head: bool) -> Choice:
     preset = PRESETS[name]
     is_available = has_head or not preset.needs_instance_head
+    reason = _NEEDS_HEAD.get(preset.options.mode or "", _NO_HEAD)
     return Choice(
         name,
         preset.name,
-        preset.description if is_available else f"{preset.description}\n{_NO_HEAD}",
+        preset.description if is_available else f"{preset.description}\n{reason}",
         is_available,
     )

@@ -198,10 +198,11 @@ def _record(
     known = found.objects[old_label - 1]
     rows, cols = box
     x, y = known.point_xy
+    points = (PointPrompt(float(x), float(y)),) if known.is_prompted else ()
     return ObjectRecord(
         label=label,
         plane=plane,
-        prompts=PromptSet(points=(PointPrompt(float(x), float(y)),)),
+        prompts=PromptSet(points=points),  # without any, it is edited from its mask
         predicted_iou=float(known.predicted_iou),
         stability_score=float(known.stability_score),
         area=area,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from napari_sam.core.modes import MODES, POINT_MODES, Mode
 from napari_sam.model.registry import MODELS
-from napari_sam.pipeline.options import AutomaticOptions, PointSource, Preset
+from napari_sam.pipeline.options import AutomaticOptions, Preset
 
 __all__ = [
     "OPTIONS",
@@ -28,8 +29,8 @@ class OptionField:
     Attributes
     ----------
     name : str
-        Name of the field in `AutomaticOptions`, in `SegmentConfig`, or argument of
-        `PlaneCandidates.labels`.
+        Name of the field in `AutomaticOptions`, in `SegmentConfig`, or argument of `labels` of
+        what was found on a plane.
     label : str
         What stands beside it, with its mnemonic.
     tip : str
@@ -46,7 +47,9 @@ class OptionField:
     zero_text : str
         What 0 means, where it stands for something else than a number.
     needs_instance_head : bool
-        Whether it works only with models that propose points, as the compact one does.
+        Whether it works only with models that have an instance head, as the compact one does.
+    modes : tuple of {"proposals", "watershed", "grid"}
+        Where it has a meaning.
     """
 
     name: str
@@ -59,13 +62,15 @@ class OptionField:
     refilters: bool = False
     zero_text: str = ""
     needs_instance_head: bool = False
+    modes: tuple[Mode, ...] = MODES
 
 
 OPTIONS: tuple[OptionField, ...] = (
     OptionField(
         "pred_iou_thresh",
         "Pre&dicted IoU",
-        "Masks need a higher predicted IoU: to the right, fewer and surer objects. Acts at once.",
+        "Masks need a higher predicted IoU, objects of a watershed a higher mean foreground "
+        "probability: to the right, fewer and surer objects. Acts at once.",
         "slider",
         0,
         1,
@@ -82,6 +87,19 @@ OPTIONS: tuple[OptionField, ...] = (
         1,
         is_basic=True,
         refilters=True,
+    ),
+    OptionField(
+        "foreground_thresh",
+        "Foreground",
+        "With a watershed: foreground probability from which a pixel is part of an object. To the "
+        "right, smaller objects. Acts at once.",
+        "slider",
+        0.05,
+        1,
+        is_basic=True,
+        refilters=True,
+        needs_instance_head=True,
+        modes=("watershed",),
     ),
     OptionField(
         "min_size",
@@ -111,6 +129,7 @@ OPTIONS: tuple[OptionField, ...] = (
         "count",
         1,
         4096,
+        modes=POINT_MODES,
     ),
     OptionField(
         "skip_covered",
@@ -120,6 +139,7 @@ OPTIONS: tuple[OptionField, ...] = (
         "flag",
         False,
         True,
+        modes=POINT_MODES,
     ),
     OptionField(
         "foreground_only",
@@ -130,6 +150,7 @@ OPTIONS: tuple[OptionField, ...] = (
         False,
         True,
         needs_instance_head=True,
+        modes=POINT_MODES,
     ),
     OptionField(
         "points_per_batch",
@@ -139,6 +160,7 @@ OPTIONS: tuple[OptionField, ...] = (
         0,
         2**20,
         zero_text="as suits the device",
+        modes=POINT_MODES,
     ),
     OptionField(
         "stability_score_offset",
@@ -156,6 +178,7 @@ OPTIONS: tuple[OptionField, ...] = (
         0,
         1,
         refilters=True,
+        modes=POINT_MODES,
     ),
     OptionField(
         "crop_n_layers",
@@ -165,6 +188,7 @@ OPTIONS: tuple[OptionField, ...] = (
         "count",
         0,
         8,
+        modes=POINT_MODES,
     ),
     OptionField(
         "crop_nms_thresh",
@@ -174,6 +198,7 @@ OPTIONS: tuple[OptionField, ...] = (
         0,
         1,
         refilters=True,
+        modes=POINT_MODES,
     ),
     OptionField(
         "crop_overlap_ratio",
@@ -183,6 +208,7 @@ OPTIONS: tuple[OptionField, ...] = (
         "fraction",
         0,
         0.9,
+        modes=POINT_MODES,
     ),
     OptionField(
         "crop_n_points_downscale_factor",
@@ -191,6 +217,7 @@ OPTIONS: tuple[OptionField, ...] = (
         "count",
         1,
         4096,
+        modes=POINT_MODES,
     ),
     OptionField(
         "min_mask_region_area",
@@ -200,6 +227,7 @@ OPTIONS: tuple[OptionField, ...] = (
         0,
         10**6,
         refilters=True,
+        modes=POINT_MODES,
     ),
     OptionField(
         "tile",
@@ -219,8 +247,7 @@ OPTIONS: tuple[OptionField, ...] = (
         4096,
     ),
 )
-"""All numbers and switches, in the order in which they are shown; where the points come from is a
-choice."""
+"""All numbers and switches, in the order in which they are shown; the mode is a choice."""
 
 _AUTOMATIC = frozenset(field.name for field in fields(AutomaticOptions))
 _UNSET = frozenset(field.name for field in OPTIONS if field.zero_text)
@@ -233,7 +260,7 @@ class ModelTraits:
     Attributes
     ----------
     has_instance_head : bool
-        Whether it proposes points itself.
+        Whether it proposes points itself, and has maps that a watershed can flood.
     is_native : bool
         Whether it sees native pixels; otherwise it resizes the image, as the official models do.
     """
@@ -244,10 +271,11 @@ class ModelTraits:
 
 @dataclass(frozen=True)
 class FilterValues:
-    """What chooses among the masks that were found; arguments of `PlaneCandidates.labels`."""
+    """What chooses among what was found; arguments of its `labels`, as far as it takes them."""
 
     pred_iou_thresh: float
     stability_score_thresh: float
+    foreground_thresh: float
     box_nms_thresh: float
     crop_nms_thresh: float
     min_mask_region_area: int
@@ -275,29 +303,31 @@ def traits_of(model: str) -> ModelTraits | None:
     return ModelTraits(has_instance_head=is_compact, is_native=is_compact)
 
 
-def default_values(traits: ModelTraits, point_source: PointSource) -> dict[str, float]:
+def default_values(traits: ModelTraits, mode: Mode) -> dict[str, float]:
     """Tell what the options are where nothing is set.
 
     Parameters
     ----------
     traits : ModelTraits
-    point_source : {"grid", "instance_head"}
-        Where points come from.
+    mode : {"proposals", "watershed", "grid"}
 
     Returns
     -------
     dict
         By the names of `OPTIONS`; 0 where the package decides.
     """
-    if not traits.is_native:
+    if mode == "watershed":
+        iou, stability = 0.7, 0.3
+    elif not traits.is_native:
         iou, stability = 0.88, 0.95
-    elif point_source == "instance_head":
+    elif mode == "proposals":
         iou, stability = 0.5, 0.5
     else:
         iou, stability = 0.6, 0.8
     return {
         "pred_iou_thresh": iou,
         "stability_score_thresh": stability,
+        "foreground_thresh": 0.5,
         "min_size": 16,
         "max_area_fraction": 0.4,
         "points_per_side": 32,
@@ -316,9 +346,7 @@ def default_values(traits: ModelTraits, point_source: PointSource) -> dict[str, 
     }
 
 
-def automatic_options(
-    preset: Preset, changed: dict[str, float], point_source: PointSource
-) -> AutomaticOptions:
+def automatic_options(preset: Preset, changed: dict[str, float], mode: Mode) -> AutomaticOptions:
     """Put the options of a run together.
 
     Parameters
@@ -326,12 +354,13 @@ def automatic_options(
     preset : Preset
     changed : dict
         What the user has set to something else than the preset or the default.
-    point_source : {"grid", "instance_head"}
+    mode : {"proposals", "watershed", "grid"}
 
     Returns
     -------
     AutomaticOptions
-        Options that nobody has set are None, so that equal runs are described equally.
+        Options that nobody has set are None, so that equal runs are described equally; so are
+        those without a meaning in the mode.
 
     Raises
     ------
@@ -343,4 +372,8 @@ def automatic_options(
         for name, value in changed.items()
         if name in _AUTOMATIC
     }
-    return AutomaticOptions(**(preset.options.given() | own | {"point_source": point_source}))
+    fitting = {field.name for field in OPTIONS if mode in field.modes}
+    options = {
+        name: value for name, value in (preset.options.given() | own).items() if name in fitting
+    }
+    return AutomaticOptions(**options, mode=mode)

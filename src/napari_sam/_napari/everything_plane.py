@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from napari_sam.core.plane import Plane
     from napari_sam.model import Sam
-    from napari_sam.pipeline.everything import PlaneCandidates
+    from napari_sam.pipeline.everything import PlaneBasins, PlaneCandidates
     from napari_sam.pipeline.interactive import InteractivePredictor
     from napari_sam.predict import ImageEmbedding
     from napari_sam.tiling import Contrast
@@ -106,7 +106,7 @@ class PlaneFound:
 
     Attributes
     ----------
-    candidates : PlaneCandidates or None
+    candidates : PlaneCandidates, PlaneBasins or None
         None for a plane that is too large to be encoded whole: it is segmented in tiles.
     contrast : Contrast
         The contrast of the volume.
@@ -114,7 +114,7 @@ class PlaneFound:
         With the model and the embedding.
     """
 
-    candidates: PlaneCandidates | None
+    candidates: PlaneCandidates | PlaneBasins | None
     contrast: Contrast
     predictor: InteractivePredictor
 
@@ -202,7 +202,7 @@ def plane_steps(request: PlaneRequest) -> Generator[RunProgress, None, PlaneFoun
 
 def _candidate_steps(
     request: PlaneRequest, predictor: InteractivePredictor, contrast: Contrast
-) -> Generator[RunProgress, None, PlaneCandidates]:
+) -> Generator[RunProgress, None, PlaneCandidates | PlaneBasins]:
     from napari_sam.pipeline.everything import segment_plane
 
     sam, options = predictor.sam, request.options
@@ -215,10 +215,11 @@ def _candidate_steps(
             encoding, lambda step: RunProgress("Preparing the image …", step.done, step.total)
         )
     finding = segment_plane(image, sam, options, floor_iou=FLOOR, floor_stability=FLOOR)
-    candidates: PlaneCandidates = yield from told(
+    things = "seeds" if options.mode == "watershed" else "masks"
+    candidates: PlaneCandidates | PlaneBasins = yield from told(
         finding,
         lambda step: RunProgress(
-            f"Looking for objects: {step.n_masks} masks …", step.done, step.total
+            f"Looking for objects: {step.n_masks} {things} …", step.done, step.total
         ),
     )
     return candidates

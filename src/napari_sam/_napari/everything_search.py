@@ -261,6 +261,7 @@ class PlaneSearch(QObject):  # type: ignore[misc]  # qtpy has no types
         values = asdict(filters)
         values["pred_iou_thresh"] = max(filters.pred_iou_thresh, floor_iou)
         values["stability_score_thresh"] = max(filters.stability_score_thresh, floor_stability)
+        values = {name: value for name, value in values.items() if name in candidates.filters}
         numbers = self._numbers
 
         def choose() -> tuple[SegmentedImage, NDArray[np.int64]]:
@@ -287,6 +288,8 @@ def _steady(segmented: SegmentedImage, numbers: dict[Hashable, int]) -> NDArray[
     """Give objects the numbers they had, so that colours stay while thresholds move."""
     table = [0]
     for item in segmented.objects:
-        table.append(numbers.setdefault((item.point_xy, item.box_xyxy), len(numbers) + 1))
+        # a seed has one object, whose edge a threshold moves; a point may have several
+        key = (item.point_xy, item.box_xyxy) if item.is_prompted else item.point_xy
+        table.append(numbers.setdefault(key, len(numbers) + 1))
     steady: NDArray[np.int64] = np.array(table)[segmented.labels]
     return steady

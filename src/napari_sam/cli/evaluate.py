@@ -11,6 +11,7 @@ import click
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from napari_sam.core.modes import Mode
     from napari_sam.evaluation.datasets import PairEntry
 
 __all__ = ["evaluate"]
@@ -32,6 +33,10 @@ __all__ = ["evaluate"]
 )  # fmt: skip
 @click.option("--no-interactive", is_flag=True, help="Leave clicks and boxes out.")
 @click.option("--no-automatic", is_flag=True, help="Leave segment everything out.")
+@click.option(
+    "--mode", metavar="proposals|watershed|grid",
+    help="How everything is segmented; by default proposals with the compact model, else a grid.",
+)  # fmt: skip
 @click.option("--points-per-side", type=click.IntRange(min=1), help="Prompt with a grid.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for the report.")
@@ -45,6 +50,7 @@ def evaluate(
     max_clicks: int,
     no_interactive: bool,
     no_automatic: bool,
+    mode: Mode | None,
     points_per_side: int | None,
     device: str,
     output: Path | None,
@@ -65,7 +71,7 @@ def evaluate(
     )
     from napari_sam.evaluation.report import evaluate as evaluate_images
     from napari_sam.model import load_model
-    from napari_sam.predict import SamPredictor
+    from napari_sam.predict import SamPredictor, choose_mode
 
     config = EvaluationConfig(
         interactive=not no_interactive,
@@ -77,12 +83,14 @@ def evaluate(
     pairs = list_pairs(data, split=split)
     if groups:
         pairs = [pair for pair in pairs if any(name in pair.group for name in groups)]
-    options = {} if points_per_side is None else {"points_per_side": points_per_side}
+    options = {"points_per_side": points_per_side}
     console = Console()
     predictor = SamPredictor(load_model(model, device=device))
+    if config.automatic:
+        choose_mode(predictor.sam, mode, options)  # refuses them before the first image
     results = list(
         track(
-            evaluate_images(predictor, pairs, config, **options),
+            evaluate_images(predictor, pairs, config, mode=mode, **options),
             description="evaluating",
             total=_expected(pairs, max_images),
             console=console,

@@ -44,14 +44,20 @@ __all__ = ["segment"]
 @click.option(
     "--preset",
     metavar="NAME",
-    help="Options for a kind of image: automatic, grid, small-objects or large-objects. What else "
-    "is given wins.",
+    help="One of small-objects, large-objects, automatic, watershed and grid: options for a kind "
+    "of image. What else is given wins.",
 )
 @click.option(
-    "--point-source",
-    metavar="grid|instance_head",
-    help="Where prompts come from. Unless given, the compact model proposes points itself, and "
-    "other models use a grid.",
+    "--mode",
+    metavar="proposals|watershed|grid",
+    help="Masks of points that the model proposes, objects from a watershed of its maps, or masks "
+    "of a grid of points. Unless given, proposals with the compact model and a grid with others.",
+)
+@click.option(
+    "--foreground-thresh",
+    type=float,
+    help="With a watershed: foreground probability from which a pixel is part of an object, 0.05 "
+    "to 1 [default: 0.5].",
 )
 @click.option(
     "--points-per-side",

@@ -3,4 +3,4 @@
 Standard library and numpy only.
 """
 
-__all__ = ["axes", "errors", "plane", "prompt_shapes", "prompts", "region", "steps"]
+__all__ = ["axes", "errors", "modes", "plane", "prompt_shapes", "prompts", "region", "steps"]

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from napari_sam.core.errors import ConfigError, OutputError
+from napari_sam.core.modes import Mode
 from napari_sam.evaluation.datasets import LabelledImage, PairEntry, iter_images
 from napari_sam.evaluation.interactive import CLICK_CAP, score_interactive
 from napari_sam.evaluation.metrics import (
@@ -23,11 +25,14 @@ from napari_sam.evaluation.metrics import (
     segmentation_accuracy,
 )
 from napari_sam.masks import PackedMask
+from napari_sam.model.sam import Sam
 from napari_sam.predict import (
     ImageEmbedding,
     SamPredictor,
+    choose_mode,
     everything_generator,
     records_to_labels,
+    segment_everything_objects,
 )
 
 __all__ = ["EvaluationConfig", "ImageScores", "evaluate", "summarize", "write_report"]
@@ -100,7 +105,7 @@ def evaluate(
     config : EvaluationConfig, optional
         What to measure.
     **everything_options
-        Options of segment everything.
+        Options of segment everything, its `mode` among them.
 
     Yields
     ------
@@ -202,11 +207,9 @@ def _automatic_scores(
     item: LabelledImage,
     options: dict[str, Any],
 ) -> dict[str, float]:
-    records = everything_generator(predictor.sam, **options).generate(embedding)
-    labels = records_to_labels(records, embedding.original_size_yx).labels
+    labels, ranked = _everything(predictor.sam, embedding, **options)
     quality = panoptic_quality(labels, item.labels)
-    ranked = sorted(records, key=lambda record: -record.predicted_iou * record.stability_score)
-    best = _best_overlaps([record.mask for record in ranked], item.labels)
+    best = _best_overlaps(ranked, item.labels)
     return {
         "SA50": segmentation_accuracy(labels, item.labels),
         "mSA": mean_segmentation_accuracy(labels, item.labels),
@@ -215,6 +218,23 @@ def _automatic_scores(
         "AR100": average_recall(best[:100].max(axis=0, initial=0.0).tolist()),
         "AR1000": average_recall(best[:1000].max(axis=0, initial=0.0).tolist()),
     }
+
+
+def _everything(
+    sam: Sam, embedding: ImageEmbedding, *, mode: Mode | None = None, **options: Any
+) -> tuple[NDArray[np.int32], list[PackedMask]]:
+    """Label image, and from the best down the masks that it was chosen from."""
+    if choose_mode(sam, mode, options) == "watershed":  # which makes no masks but those it labels
+        found = segment_everything_objects(embedding, sam, mode=mode, **options)
+        boxes = ndimage.find_objects(found.labels, len(found.objects))
+        return found.labels, [
+            PackedMask.from_array(found.labels[box] == label, (box[0].start, box[1].start))
+            for label, box in enumerate(boxes, start=1)
+        ]
+    records = everything_generator(sam, mode=mode, **options).generate(embedding)
+    ranked = sorted(records, key=lambda record: -record.predicted_iou * record.stability_score)
+    labels = records_to_labels(records, embedding.original_size_yx).labels
+    return labels, [record.mask for record in ranked]
 
 
 def _best_overlaps(masks: Sequence[PackedMask], labels: NDArray[np.int32]) -> NDArray[np.float64]:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         Warned,
         Working,
     )
-    from napari_sam.pipeline.everything import PlaneCandidates, segment_plane
+    from napari_sam.pipeline.everything import PlaneBasins, PlaneCandidates, segment_plane
     from napari_sam.pipeline.interactive import EmbedProgress, InteractivePredictor
     from napari_sam.pipeline.label_change import LabelChange, change_labels
     from napari_sam.pipeline.label_target import LabelTarget
@@ -94,6 +94,7 @@ __all__ = [
     "ObjectRecord",
     "ObjectTable",
     "OverwriteRule",
+    "PlaneBasins",
     "PlaneCandidates",
     "PlaneImage",
     "Planned",
@@ -156,6 +157,7 @@ _HOMES = {
     "ObjectTable": "objects",
     "OverwriteRule": "commit",
     "PRESETS": "options",
+    "PlaneBasins": "everything",
     "PlaneCandidates": "everything",
     "PlaneImage": "plane_image",
     "Planned": "events",

@@ -114,7 +114,7 @@ class SegmentConfig:
     tiff : str, optional
         File for the labels as tiled BigTIFF, besides the OME-Zarr.
     automatic : AutomaticOptions
-        Options of the automatic mask generator.
+        How everything in a tile is segmented.
 
     Raises
     ------

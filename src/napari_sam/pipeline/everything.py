@@ -1,10 +1,10 @@
-"""Segment everything on one plane: the model runs once, its thresholds can be moved afterwards."""
+"""Segment everything on one plane: the model runs once, thresholds can be moved afterwards."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
         AutomaticProgress,
         CandidateSet,
         ImageEmbedding,
+        InstanceBasins,
         SegmentedImage,
     )
 
-__all__ = ["PlaneCandidates", "segment_plane"]
+__all__ = ["PlaneBasins", "PlaneCandidates", "segment_plane"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,19 @@ class PlaneCandidates:
     """
 
     candidates: CandidateSet
+
+    filters: ClassVar[frozenset[str]] = frozenset(
+        {
+            "pred_iou_thresh",
+            "stability_score_thresh",
+            "box_nms_thresh",
+            "crop_nms_thresh",
+            "min_mask_region_area",
+            "min_size",
+            "max_area_fraction",
+        }
+    )
+    """What :meth:`labels` can be asked for, that users choose by."""
 
     @property
     def shape_yx(self) -> tuple[int, int]:
@@ -117,6 +131,94 @@ class PlaneCandidates:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class PlaneBasins:
+    """The flooded maps of a plane, before thresholds cut objects out of them.
+
+    As :func:`segment_plane` returns it for a watershed.
+
+    Parameters
+    ----------
+    basins : InstanceBasins
+    """
+
+    basins: InstanceBasins
+
+    filters: ClassVar[frozenset[str]] = frozenset(
+        {
+            "foreground_thresh",
+            "pred_iou_thresh",
+            "stability_score_thresh",
+            "min_size",
+            "max_area_fraction",
+        }
+    )
+    """What :meth:`labels` can be asked for."""
+
+    @property
+    def shape_yx(self) -> tuple[int, int]:
+        """Rows and columns of the plane."""
+        rows, cols = self.basins.basins.shape
+        return rows, cols
+
+    @property
+    def thresholds(self) -> tuple[float, float]:
+        """Predicted-IoU and stability threshold that :meth:`labels` takes when given none."""
+        options = self.basins.options
+        return options.pred_iou_thresh, options.stability_score_thresh
+
+    @property
+    def floors(self) -> tuple[float, float]:
+        """Lowest predicted-IoU and stability threshold that :meth:`labels` can be asked for."""
+        return 0.0, 0.0
+
+    def labels(
+        self,
+        foreground_thresh: float | None = None,
+        pred_iou_thresh: float | None = None,
+        stability_score_thresh: float | None = None,
+        *,
+        min_size: int = 16,
+        max_area_fraction: float = 0.4,
+    ) -> SegmentedImage:
+        """Cut the objects out of their basins; the model is not asked again.
+
+        Equal in every pixel to segmenting the plane anew with these thresholds.
+
+        Parameters
+        ----------
+        foreground_thresh : float, optional
+            Pixels of objects have a higher foreground probability, 0.05 to 1.
+        pred_iou_thresh : float, optional
+            Objects need a higher mean foreground probability.
+        stability_score_thresh : float, optional
+            Objects need at least this stability score. What is not given is as in the options of
+            :func:`segment_plane`.
+        min_size : int
+            Smallest area of an object in pixels.
+        max_area_fraction : float
+            Largest fraction of the plane that an object covers; what is larger is taken for
+            background.
+
+        Returns
+        -------
+        SegmentedImage
+            Labels, shape (H, W), and the objects from the best score down.
+
+        Raises
+        ------
+        ConfigError
+            When a threshold is out of range.
+        """
+        return self.basins.segment(
+            foreground_thresh,
+            pred_iou_thresh,
+            stability_score_thresh,
+            min_size=min_size,
+            max_area_fraction=max_area_fraction,
+        )
+
+
 def segment_plane(
     image: ImageEmbedding | NDArray[np.uint8],
     model: Sam,
@@ -124,8 +226,8 @@ def segment_plane(
     *,
     floor_iou: float = 0.3,
     floor_stability: float = 0.3,
-) -> Generator[AutomaticProgress, None, PlaneCandidates]:
-    """Find the masks of all objects on a plane, giving control back after each batch of points.
+) -> Generator[AutomaticProgress, None, PlaneCandidates | PlaneBasins]:
+    """Find all objects on a plane, giving control back after each batch of points.
 
     Closing the generator stops the work there.
 
@@ -137,19 +239,21 @@ def segment_plane(
     model : Sam
         From :func:`napari_sam.model.load_model`; the model of the embedding.
     options : AutomaticOptions, optional
-        How to look for objects. Its thresholds are where :meth:`PlaneCandidates.labels` starts.
+        How to look for objects. Its thresholds are where `labels` of the result starts.
     floor_iou, floor_stability : float
         Masks of lower scores are not collected, so thresholds can be moved down to these; lower
-        where the options say so. Low floors take longer, as more masks are drawn.
+        where the options say so. Low floors take longer, as more masks are drawn. A watershed has
+        no floors.
 
     Yields
     ------
     AutomaticProgress
-        Once when the plane is encoded, then after each batch.
+        Once when the plane is encoded, then after each batch, or when its maps are flooded.
 
     Returns
     -------
-    PlaneCandidates
+    PlaneCandidates or PlaneBasins
+        The latter for a watershed.
 
     Raises
     ------
@@ -161,12 +265,16 @@ def segment_plane(
         When the device fails, or has too little memory.
     """
     from napari_sam.model.devices import translate_torch_errors
-    from napari_sam.predict import ImageEmbedding, everything_generator
+    from napari_sam.predict import ImageEmbedding, everything_generator, watershed_segmenter
 
     if not isinstance(image, ImageEmbedding):
         _check_pixels(image)
+    options = options or AutomaticOptions()
     with translate_torch_errors():
-        generator = everything_generator(model, **(options or AutomaticOptions()).given())
+        if options.mode == "watershed":
+            segmenter = watershed_segmenter(model, **options.given_besides_mode())
+            return PlaneBasins((yield from segmenter.basin_steps(image, AS_IT_IS)))
+        generator = everything_generator(model, **options.given())
         candidates = yield from generator.candidate_steps(
             image, AS_IT_IS, floor_iou=floor_iou, floor_stability=floor_stability
         )

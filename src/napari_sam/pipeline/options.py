@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from numbers import Integral
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 from napari_sam.core.errors import ConfigError
+from napari_sam.core.modes import MODES, Mode
 
-__all__ = ["PRESETS", "AutomaticOptions", "PointSource", "Preset", "find_preset"]
-
-PointSource = Literal["grid", "instance_head"]
+__all__ = ["PRESETS", "AutomaticOptions", "Preset", "find_preset"]
 
 
 class _Range(NamedTuple):
@@ -47,6 +46,9 @@ _RANGES = {
     "crop_n_points_downscale_factor": _Range(
         1, 4096, "The points per side are divided by a whole number from 1 to 4096", "2", True
     ),
+    "foreground_thresh": _Range(
+        0.05, 1, "The threshold of the foreground is a probability from 0.05 to 1", "0.5"
+    ),
     "min_mask_region_area": _Range(
         0, float("inf"), "An area is a whole number of pixels that is not negative", "100", True
     ),
@@ -55,7 +57,10 @@ _RANGES = {
 
 @dataclass(frozen=True)
 class AutomaticOptions:
-    """Options of the automatic mask generator; None keeps the generator's own default.
+    """Options of segmenting everything; None keeps the engine's own default.
+
+    With a watershed only `foreground_thresh`, `pred_iou_thresh`, `stability_score_thresh` and
+    `stability_score_offset` have a meaning, without one all but the first; others are refused.
 
     Parameters
     ----------
@@ -64,7 +69,8 @@ class AutomaticOptions:
     points_per_batch : int, optional
         Prompts that the mask decoder is given at once; more need more memory.
     pred_iou_thresh : float, optional
-        Masks need a higher predicted IoU, 0 to 1.
+        Masks need a higher predicted IoU, 0 to 1; for a watershed, a higher mean foreground
+        probability.
     stability_score_thresh : float, optional
         Smallest stability score of a mask, 0 to 1.
     stability_score_offset : float, optional
@@ -82,10 +88,13 @@ class AutomaticOptions:
         Division of the points per side from one layer to the next.
     min_mask_region_area : int, optional
         Holes and islands of a mask with fewer pixels are removed.
-    point_source : {"grid", "instance_head"}, optional
-        Where the points come from. By default the instance head of models that have one, unless
-        any of `points_per_side`, `crop_n_layers`, `skip_covered` and `foreground_only` is given,
-        which describe a grid.
+    mode : {"proposals", "watershed", "grid"}, optional
+        Masks from points that the model's instance head proposes, objects from a watershed of its
+        maps, or masks from a grid of points. By default proposals with models that have the head,
+        unless any of `points_per_side`, `crop_n_layers`, `skip_covered` and `foreground_only` is
+        given, which describe a grid.
+    foreground_thresh : float, optional
+        Pixels of a watershed's objects have a higher foreground probability, 0.05 to 1.
     skip_covered : bool, optional
         Prompt a grid from coarse to fine, and skip points in masks that were found already: faster,
         but not exactly the same masks.
@@ -109,7 +118,8 @@ class AutomaticOptions:
     crop_overlap_ratio: float | None = None
     crop_n_points_downscale_factor: int | None = None
     min_mask_region_area: int | None = None
-    point_source: PointSource | None = None
+    mode: Mode | None = None
+    foreground_thresh: float | None = None
     skip_covered: bool | None = None
     foreground_only: bool | None = None
 
@@ -123,11 +133,11 @@ class AutomaticOptions:
                 rule=allowed.rule,
                 cure=f"Use for example `--{name.replace('_', '-')} {allowed.example}`",
             )
-        if self.point_source not in (None, *get_args(PointSource)):
+        if self.mode not in (None, *MODES):
             raise ConfigError(
-                f"point_source={self.point_source!r} was given",
-                rule="Points come from a grid or from the model's instance head",
-                cure="Use `--point-source grid` or `--point-source instance_head`",
+                f"mode={self.mode!r} was given",
+                rule=f"The modes are {', '.join(MODES)}",
+                cure="Choose one of these, for example `--mode grid`",
             )
         for name in ("skip_covered", "foreground_only"):
             if not isinstance(getattr(self, name), bool | None):
@@ -146,6 +156,15 @@ class AutomaticOptions:
         """
         return {name: value for name, value in asdict(self).items() if value is not None}
 
+    def given_besides_mode(self) -> dict[str, Any]:
+        """Return the options that were set, without the mode.
+
+        Returns
+        -------
+        dict
+        """
+        return {name: value for name, value in self.given().items() if name != "mode"}
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -160,7 +179,7 @@ class Preset:
     options : AutomaticOptions
         The options; those that are None keep the model's own defaults.
     needs_instance_head : bool
-        Whether it works only with models that propose points, as the compact one does.
+        Whether it works only with models that have an instance head, as the compact one does.
     """
 
     name: str
@@ -173,23 +192,30 @@ PRESETS: dict[str, Preset] = {
     "automatic": Preset(
         "Automatic points (fast)",
         "The model itself proposes one point per object; for the compact model.",
-        AutomaticOptions(point_source="instance_head"),
+        AutomaticOptions(mode="proposals"),
+        needs_instance_head=True,
+    ),
+    "watershed": Preset(
+        "Watershed (fastest)",
+        "Objects from the model's maps at once, without masks to choose from; for the compact "
+        "model.",
+        AutomaticOptions(mode="watershed"),
         needs_instance_head=True,
     ),
     "grid": Preset(
         "Grid 32 x 32 (as in SAM)",
         "A point every 32nd part of the window's side, whatever the image shows.",
-        AutomaticOptions(point_source="grid", points_per_side=32),
+        AutomaticOptions(mode="grid", points_per_side=32),
     ),
     "small-objects": Preset(
         "Small objects",
         "The grid once more in crops of half the side: finds more, takes several times as long.",
-        AutomaticOptions(point_source="grid", points_per_side=32, crop_n_layers=1),
+        AutomaticOptions(mode="grid", points_per_side=32, crop_n_layers=1),
     ),
     "large-objects": Preset(
         "Few large objects",
         "A coarse grid of 8 x 8 points, and masks without specks and pinholes; quick.",
-        AutomaticOptions(point_source="grid", points_per_side=8, min_mask_region_area=100),
+        AutomaticOptions(mode="grid", points_per_side=8, min_mask_region_area=100),
     ),
 }
 """Presets by the name that the command line takes."""

@@ -107,8 +107,8 @@ class BatchedSegmenter(TileSegmenter, Protocol):
     """A segmenter that decodes points in batches on a device."""
 
     @property
-    def batch(self) -> int:
-        """Points that are decoded at once."""
+    def batch(self) -> int | None:
+        """Points that are decoded at once; None where none are decoded."""
         ...
 
     @property
@@ -189,7 +189,7 @@ class ModelSegmenter:
     model : Sam
         From :func:`napari_sam.model.load_model`.
     options : AutomaticOptions
-        Options of the automatic mask generator.
+        How everything is segmented.
 
     Raises
     ------
@@ -197,13 +197,19 @@ class ModelSegmenter:
         When an option does not fit the model.
     """
 
+    batch: int | None
+
     def __init__(self, model: Sam, options: AutomaticOptions) -> None:
-        from napari_sam.predict import everything_generator
+        from napari_sam.predict import everything_generator, watershed_segmenter
 
         self._model = model
         self._options = options.given()
-        generator = everything_generator(model, **self._options)  # refuses options at once
-        self.batch = generator.options.batch_size(model.device)
+        if options.mode == "watershed":  # both refuse options at once
+            watershed_segmenter(model, **options.given_besides_mode())
+            self.batch = None
+        else:
+            generator = everything_generator(model, **self._options)
+            self.batch = generator.options.batch_size(model.device)
         self.device: str = model.device.type
         self.window = int(model.input_spec.size)
         self.keeps_8bit = model.input_spec.contrast == "as_is"
@@ -236,7 +242,7 @@ class ModelSegmenter:
         Yields
         ------
         TileStep
-            Once after the tile is encoded, then after each batch.
+            Once after the tile is encoded, then after each batch, or when its maps are flooded.
 
         Returns
         -------
@@ -254,9 +260,9 @@ class ModelSegmenter:
             except StopIteration as finished:
                 found = finished.value
             except OutOfMemoryError:
-                if not is_encoded or self.batch == 1:
+                if not is_encoded or self.batch is None or self.batch == 1:
                     raise
-                self._halve_batch()
+                self._go_on_with(self.batch // 2)
         ious = np.array([item.predicted_iou for item in found.objects], dtype=np.float32)
         stability = np.array([item.stability_score for item in found.objects], dtype=np.float32)
         return TileObjects(found.labels, ious * stability, ious, stability)
@@ -281,6 +287,7 @@ class ModelSegmenter:
         from napari_sam.model.devices import translate_torch_errors
         from napari_sam.predict import segment_everything_steps
 
+        batch = {} if self.batch is None else {"points_per_batch": self.batch}
         with translate_torch_errors():
             return (
                 yield from segment_everything_steps(
@@ -288,13 +295,13 @@ class ModelSegmenter:
                     self._model,
                     contrast=AS_IT_IS,
                     min_size=1,  # what is small here may be the edge of an object of the next tile
-                    **self._options | {"points_per_batch": self.batch},
+                    **self._options | batch,
                 )
             )
 
-    def _halve_batch(self) -> None:
-        """Go on with half as many points at once, from here on; the masks stay the same."""
-        self.batch //= 2
+    def _go_on_with(self, batch: int) -> None:
+        """Decode fewer points at once, from here on; the masks stay the same."""
+        self.batch = batch
         warnings.warn(
             f"The device ran out of memory. From here on {self.batch} points are decoded at once, "
             "half as many; the masks stay the same.",

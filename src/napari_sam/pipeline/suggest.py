@@ -101,7 +101,7 @@ def suggest_batch(
     int or None
         The quickest; None for a segmenter without batches.
     """
-    if not isinstance(segmenter, BatchedSegmenter):
+    if not isinstance(segmenter, BatchedSegmenter) or segmenter.batch is None:
         return None
     best, least = segmenter.batch, WORTHWHILE * seconds
     for batch in (segmenter.batch // 2, segmenter.batch * 2):

@@ -8,7 +8,6 @@ whose predicted IoU fails are never drawn, and the others only inside their own 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from napari_sam.core.errors import ConfigError
+from napari_sam.core.modes import PointMode
 from napari_sam.core.steps import result_of
 from napari_sam.masks import PackedMask
 from napari_sam.model.devices import translate_torch_errors
@@ -23,18 +23,17 @@ from napari_sam.model.layers import ImageFeatures
 from napari_sam.model.sam import Sam
 from napari_sam.predict.candidates import Candidate, CandidateSet, CropCandidates
 from napari_sam.predict.crops import Crop
-from napari_sam.predict.embedding import ImageEmbedding, encode_steps
-from napari_sam.predict.pixels import to_model_pixels
+from napari_sam.predict.embedding import ImageEmbedding
+from napari_sam.predict.image_steps import encode_image_steps
+from napari_sam.predict.modes import require_instance_head
 from napari_sam.predict.point_levels import point_schedules
 from napari_sam.predict.predictor import SamPredictor
 from napari_sam.predict.prompted_crops import prompted_crops
-from napari_sam.predict.proposals import require_instance_head
 from napari_sam.predict.records import (
     AutomaticOptions,
     AutomaticProgress,
     MaskRecord,
     OutputMode,
-    PointSource,
 )
 from napari_sam.predict.transforms import ImageTransform
 from napari_sam.predict.upsampling import MaskUpsampler
@@ -94,9 +93,10 @@ class AutomaticMaskGenerator:
         Holes and islands of masks with fewer pixels are removed; 0 leaves all.
     output_mode : {"binary_mask", "uncompressed_rle", "coco_rle"}
         The form of the records' ``segmentation``.
-    point_source : {"grid", "instance_head"}
+    mode : {"grid", "proposals"}
         Where the points of layer 0 come from: a grid, or the centres that the instance head sees,
-        which the compact model has.
+        which the compact model has. The third mode of segmenting everything, ``"watershed"``,
+        prompts with no points: see :class:`~napari_sam.predict.watershed.WatershedSegmenter`.
     skip_covered : bool
         Prompt grids from coarse to fine, and skip points in masks that were found already
         (:mod:`napari_sam.predict.point_levels`): faster, but not exactly the same masks.
@@ -125,7 +125,7 @@ class AutomaticMaskGenerator:
         point_grids: Sequence[NDArray[np.float64]] | None = None,
         min_mask_region_area: int = 0,
         output_mode: OutputMode = "binary_mask",
-        point_source: PointSource = "grid",
+        mode: PointMode = "grid",
         skip_covered: bool = False,
         foreground_only: bool = False,
     ) -> None:
@@ -144,14 +144,14 @@ class AutomaticMaskGenerator:
             point_grids=point_grids,
             min_mask_region_area=min_mask_region_area,
             output_mode=output_mode,
-            point_source=point_source,
+            mode=mode,
             skip_covered=skip_covered,
             foreground_only=foreground_only,
         )
-        if point_source == "instance_head":
-            require_instance_head(sam)
+        if mode == "proposals":
+            require_instance_head(sam, "mode='proposals'")
         if foreground_only:
-            require_instance_head(sam, of_option="foreground_only")
+            require_instance_head(sam, "foreground_only")
 
     def generate(
         self, image: ArrayLike | ImageEmbedding, contrast: Contrast | None = None
@@ -296,24 +296,14 @@ class AutomaticMaskGenerator:
     ) -> Generator[AutomaticProgress, None, tuple[ImageEmbedding, NDArray[np.uint8] | None]]:
         """Embedding of the whole image, and its pixels where crops are encoded by themselves."""
         native = self.sam.input_spec.native_resolution
-        if isinstance(image, ImageEmbedding):
-            SamPredictor(self.sam).check_embedding(image)
-            if self.options.crop_n_layers and not native:
-                raise ConfigError(
-                    f"An embedding was given with crop_n_layers={self.options.crop_n_layers}",
-                    rule="Crops are encoded from the image itself",
-                    cure="Give the image instead of its embedding, or use crop_n_layers=0",
-                )
-            return image, None
-        pixels = to_model_pixels(image, self.sam.input_spec, contrast)
-        size_yx = (pixels.shape[0], pixels.shape[1])
-        transform = ImageTransform.for_image(size_yx, self.sam.input_spec)
-        encoding = encode_steps(self.sam, transform.image_to_input(pixels), transform)
-        features = yield from _told_between_windows(encoding)
-        embedding = ImageEmbedding(
-            features.embedding, features.skips, size_yx, transform, self.sam.digest
-        )
-        return embedding, None if native else pixels
+        encoded = yield from encode_image_steps(self.sam, image, contrast)
+        if encoded.pixels is None and self.options.crop_n_layers and not native:
+            raise ConfigError(
+                f"An embedding was given with crop_n_layers={self.options.crop_n_layers}",
+                rule="Crops are encoded from the image itself",
+                cure="Give the image instead of its embedding, or use crop_n_layers=0",
+            )
+        return encoded.embedding, None if native else encoded.pixels
 
     def _open_crop(
         self, crop: Crop, embedding: ImageEmbedding, pixels: NDArray[np.uint8] | None
@@ -372,18 +362,3 @@ class AutomaticMaskGenerator:
             px, py = points_xy[owner].tolist()
             candidates.append(Candidate(mask, score, region.stability, (px + x0, py + y0), crop))
         return tuple(candidates)
-
-
-def _told_between_windows(
-    encoding: Generator[tuple[int, int], None, ImageFeatures],
-) -> Generator[AutomaticProgress, None, ImageFeatures]:
-    """Give control back between the windows of a large image; its points are not known yet."""
-    with closing(encoding):
-        while True:
-            try:
-                done, total = next(encoding)
-            except StopIteration as finished:
-                features: ImageFeatures = finished.value
-                return features
-            if 0 < done < total:
-                yield AutomaticProgress(0, 0, 0)

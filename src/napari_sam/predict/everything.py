@@ -1,6 +1,10 @@
-"""From all masks of an image to one label image.
+"""Segment everything in an image to one label image, in one of three modes.
 
-**The rule.** A mask's score is its predicted IoU times its stability score.
+`proposals` and `grid` decode masks from points, which the model proposes itself or which stand on a
+grid; `watershed` floods the model's own maps (:mod:`napari_sam.predict.watershed`) and is done.
+
+**The rule** by which masks become objects. A mask's score is its predicted IoU times its stability
+score.
 
 1. Masks of fewer than `min_size` pixels, and those that cover more than `max_area_fraction` of the
    image, which are mostly background, go.
@@ -16,40 +20,33 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_sam.core.errors import ConfigError
+from napari_sam.core.modes import Mode
 from napari_sam.core.steps import result_of
 from napari_sam.labels import MaskCrop, compose_labels
 from napari_sam.masks import PackedMask, boxes_meet, mask_nms
 from napari_sam.model.sam import Sam
 from napari_sam.predict.automatic import AutomaticMaskGenerator
 from napari_sam.predict.embedding import ImageEmbedding
+from napari_sam.predict.modes import choose_mode, options_given
 from napari_sam.predict.records import AutomaticProgress, MaskRecord
+from napari_sam.predict.segmented import SegmentedImage, SegmentedObject
+from napari_sam.predict.watershed import WatershedSegmenter
 from napari_sam.tiling.normalize import Contrast
 
 __all__ = [
-    "SegmentedImage",
-    "SegmentedObject",
     "everything_generator",
     "records_to_labels",
     "segment_everything",
     "segment_everything_objects",
     "segment_everything_steps",
+    "watershed_segmenter",
 ]
-
-_GRID_OPTIONS = {
-    "points_per_side",
-    "point_grids",
-    "crop_n_layers",
-    "skip_covered",
-    "foreground_only",
-}
-"""Options that describe a grid of points, and so ask for one."""
 
 _INSIDE = 0.85
 """Fraction of a mask within another from which it counts as inside."""
@@ -64,53 +61,12 @@ _SCORE_TOLERANCE = 0.05
 """Difference of scores that says nothing."""
 
 
-@dataclass(frozen=True)
-class SegmentedObject:
-    """One object of a label image.
-
-    Parameters
-    ----------
-    label : int
-        Its label id.
-    area : int
-        Its visible pixels.
-    box_xyxy : tuple of int
-        First and last column and row of its mask, (x0, y0, x1, y1), ends included.
-    predicted_iou, stability_score : float
-        Scores of its mask.
-    point_xy : tuple of float
-        The point that prompted it.
-    """
-
-    label: int
-    area: int
-    box_xyxy: tuple[int, int, int, int]
-    predicted_iou: float
-    stability_score: float
-    point_xy: tuple[float, float]
-
-
-@dataclass(frozen=True, eq=False)
-class SegmentedImage:
-    """A label image and its objects.
-
-    Parameters
-    ----------
-    labels : ndarray of int32, shape (H, W)
-        0 is background; object ``objects[i]`` has label ``i + 1``.
-    objects : tuple of SegmentedObject
-        From the best score down.
-    """
-
-    labels: NDArray[np.int32]
-    objects: tuple[SegmentedObject, ...]
-
-
 def segment_everything(
     image: ArrayLike | ImageEmbedding,
     model: Sam,
     contrast: Contrast | None = None,
     *,
+    mode: Mode | None = None,
     min_size: int = 16,
     max_area_fraction: float = 0.4,
     mask_nms_thresh: float = 0.5,
@@ -126,16 +82,20 @@ def segment_everything(
         The model, as ``load_model`` returns it.
     contrast : Contrast, optional
         A fixed map of intensities, the same for all tiles and slices of a volume.
+    mode : {"proposals", "watershed", "grid"}, optional
+        Masks from points that the model proposes, objects from a watershed of its maps, or masks
+        from a grid of points. Unless given, proposals where the model has an instance head, and a
+        grid where it has none or an option describes one.
     min_size : int
         Smallest area of an object in pixels.
     max_area_fraction : float
         Largest fraction of the image that an object covers; what is larger is taken for
         background.
     mask_nms_thresh : float
-        Mask IoU above which the worse of two masks goes.
+        Mask IoU above which the worse of two masks goes; objects of a watershed never overlap.
     **options
-        Options of :class:`AutomaticMaskGenerator`. Where the model has an instance head, points
-        come from it, unless `point_source` says otherwise or a grid is described.
+        Options of :class:`AutomaticMaskGenerator`, or for a watershed of
+        :class:`~napari_sam.predict.watershed.WatershedSegmenter`.
 
     Returns
     -------
@@ -148,7 +108,8 @@ def segment_everything(
     InputError
         When the image is not valid, or the embedding is of another model.
     ConfigError
-        When an option is out of range or unknown.
+        When an option is out of range, unknown, without meaning in the mode, or the mode needs an
+        instance head that the model has not.
     DeviceError
         When the device fails, or has too little memory.
     """
@@ -156,6 +117,7 @@ def segment_everything(
         image,
         model,
         contrast,
+        mode=mode,
         min_size=min_size,
         max_area_fraction=max_area_fraction,
         mask_nms_thresh=mask_nms_thresh,
@@ -168,6 +130,7 @@ def segment_everything_objects(
     model: Sam,
     contrast: Contrast | None = None,
     *,
+    mode: Mode | None = None,
     min_size: int = 16,
     max_area_fraction: float = 0.4,
     mask_nms_thresh: float = 0.5,
@@ -186,6 +149,7 @@ def segment_everything_objects(
             image,
             model,
             contrast,
+            mode=mode,
             min_size=min_size,
             max_area_fraction=max_area_fraction,
             mask_nms_thresh=mask_nms_thresh,
@@ -199,6 +163,7 @@ def segment_everything_steps(
     model: Sam,
     contrast: Contrast | None = None,
     *,
+    mode: Mode | None = None,
     min_size: int = 16,
     max_area_fraction: float = 0.4,
     mask_nms_thresh: float = 0.5,
@@ -211,14 +176,17 @@ def segment_everything_steps(
     Yields
     ------
     AutomaticProgress
-        Once after the image is encoded, then after each batch.
+        Once after the image is encoded, then after each batch, or when its maps are flooded.
 
     Returns
     -------
     SegmentedImage
     """
     _check_options(min_size, max_area_fraction, mask_nms_thresh)
-    generator = everything_generator(model, **options)
+    if choose_mode(model, mode, options) == "watershed":
+        basins = yield from watershed_segmenter(model, **options).basin_steps(image, contrast)
+        return basins.segment(min_size=min_size, max_area_fraction=max_area_fraction)
+    generator = everything_generator(model, mode=mode, **options)
     records = yield from generator.generate_steps(image, contrast)
     if isinstance(image, ImageEmbedding):
         shape = image.original_size_yx
@@ -288,16 +256,19 @@ def records_to_labels(
     return SegmentedImage(composition.labels, objects)
 
 
-def everything_generator(model: Sam, **options: Any) -> AutomaticMaskGenerator:
-    """Make the generator that :func:`segment_everything` uses.
+def everything_generator(
+    model: Sam, *, mode: Mode | None = None, **options: Any
+) -> AutomaticMaskGenerator:
+    """Make the generator that :func:`segment_everything` uses, in the modes with points.
 
     Parameters
     ----------
     model : Sam
         The model.
+    mode : {"proposals", "grid"}, optional
+        Where points come from; chosen as in :func:`segment_everything` unless given.
     **options
-        Options of :class:`AutomaticMaskGenerator`. Where the model has an instance head, points
-        come from it, unless `point_source` says otherwise or a grid is described.
+        Options of :class:`AutomaticMaskGenerator`.
 
     Returns
     -------
@@ -306,19 +277,48 @@ def everything_generator(model: Sam, **options: Any) -> AutomaticMaskGenerator:
     Raises
     ------
     ConfigError
-        When an option is out of range or unknown.
+        When an option is out of range or unknown, or the mode is the watershed, which has no masks.
     """
-    given = {name for name, value in options.items() if value is not False}
-    if model.instance_head is not None and not _GRID_OPTIONS & given:
-        options = {"point_source": "instance_head"} | options
+    chosen = choose_mode(model, mode, options)
+    if chosen == "watershed":
+        raise ConfigError(
+            "mode='watershed' was given where masks are generated",
+            rule="A watershed makes a label image at once, without overlapping masks",
+            cure="Use segment_everything(), or mode='proposals' or mode='grid'",
+        )
     try:
-        return AutomaticMaskGenerator(model, **options)
+        return AutomaticMaskGenerator(model, mode=chosen, **options)
     except TypeError as error:
         raise ConfigError(
             f"The options {', '.join(sorted(options))} were given",
             rule=f"Only options of AutomaticMaskGenerator are known: {error}",
             cure="Check the spelling of the options",
         ) from error
+
+
+def watershed_segmenter(model: Sam, **options: Any) -> WatershedSegmenter:
+    """Make the segmenter that :func:`segment_everything` uses with mode ``"watershed"``.
+
+    Parameters
+    ----------
+    model : Sam
+        The model.
+    **options
+        Options of :class:`~napari_sam.predict.watershed.WatershedSegmenter`.
+
+    Returns
+    -------
+    WatershedSegmenter
+
+    Raises
+    ------
+    ConfigError
+        When an option is out of range or without meaning for a watershed, or the model has no
+        instance head.
+    """
+    choose_mode(model, "watershed", options)
+    given = {name: options[name] for name in options_given(options)}
+    return WatershedSegmenter(model, **given)
 
 
 def _check_options(min_size: int, max_area_fraction: float, mask_nms_thresh: float) -> None:

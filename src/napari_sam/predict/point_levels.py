@@ -154,7 +154,7 @@ def point_schedules(
     -------
     list of PointSchedule
     """
-    first_grid = 0 if options.point_source == "grid" else 1  # layer of crops
+    first_grid = 0 if options.mode == "grid" else 1  # layer of crops
     good_from = options.thresholds(spec) if options.skip_covered else None
     return [
         PointSchedule(crop, points, batch_size, good_from if crop.layer >= first_grid else None)

@@ -67,7 +67,7 @@ def prompted_crops(
     )
     points = [_window_points(crop, options, spec) for crop in crops]
     n_proposed = 0
-    if options.point_source == "instance_head":
+    if options.mode == "proposals":
         with translate_torch_errors(), torch.inference_mode():
             proposals = propose_points(sam, embedding)
         first_layer = [crop for crop in crops if crop.layer == 0]

@@ -1,4 +1,4 @@
-"""Point prompts from the instance head's maps, and points of a grid seen through them."""
+"""Points from the instance head's maps: its peaks, and points of a grid seen through them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch.nn import functional as F  # noqa: N812  (torch's own name for it)
 
-from napari_sam.core.errors import ConfigError
-from napari_sam.model.instance_head import InstanceHead
+from napari_sam.model.instance_head import InstanceMaps
 from napari_sam.model.sam import Sam
 from napari_sam.predict.crops import Crop
 from napari_sam.predict.embedding import ImageEmbedding
+from napari_sam.predict.modes import require_instance_head
+from napari_sam.predict.transforms import ImageTransform
 
-__all__ = ["assign_to_crops", "foreground_at", "propose_points", "require_instance_head"]
+__all__ = ["assign_to_crops", "find_peaks", "foreground_at", "propose_points"]
 
 _MIN_CENTRE = 0.1
 """Height of the smoothed centre map from which a local maximum counts as an object.
@@ -26,42 +27,10 @@ _PEAK_REACH = 2
 """Cells of the map, around a peak, in which no other peak stands."""
 
 
-def require_instance_head(sam: Sam, *, of_option: str = "point_source") -> InstanceHead:
-    """Return the model's instance head.
-
-    Parameters
-    ----------
-    sam : Sam
-        The model.
-    of_option : {"point_source", "foreground_only"}
-        The option that asks for it.
-
-    Raises
-    ------
-    ConfigError
-        When the model has none.
-    """
-    if sam.instance_head is None:
-        name = sam.name or "in use"
-        if of_option == "foreground_only":
-            raise ConfigError(
-                f"foreground_only was given for the model {name}",
-                rule="Only models with an instance head tell foreground from background",
-                cure="Leave out foreground_only (`--foreground-only`), or use the compact model",
-            )
-        raise ConfigError(
-            f"point_source='instance_head' was given for the model {name}",
-            rule="Only models with an instance head propose points",
-            cure="Use point_source='grid' (`--point-source grid`), or the compact model",
-        )
-    return sam.instance_head
-
-
 def propose_points(sam: Sam, embedding: ImageEmbedding) -> NDArray[np.float64]:
     """Find one point in the middle of each object that the instance head sees.
 
-    Local maxima of the smoothed product of centre and foreground probability. To be called in
-    inference mode.
+    As :func:`find_peaks` does. To be called in inference mode.
 
     Parameters
     ----------
@@ -80,8 +49,27 @@ def propose_points(sam: Sam, embedding: ImageEmbedding) -> NDArray[np.float64]:
     ConfigError
         When the model has no instance head.
     """
-    head = require_instance_head(sam)
-    maps = head(embedding.as_features())
+    head = require_instance_head(sam, "mode='proposals'")
+    return find_peaks(head(embedding.as_features()), embedding.transform)
+
+
+def find_peaks(maps: InstanceMaps, transform: ImageTransform) -> NDArray[np.float64]:
+    """Find the local maxima of the smoothed product of centre and foreground probability.
+
+    To be called in inference mode.
+
+    Parameters
+    ----------
+    maps : InstanceMaps
+        Of the whole input frame, (1, h, w) each.
+    transform : ImageTransform
+        How the image lies in it.
+
+    Returns
+    -------
+    ndarray of float64, shape (K, 2)
+        Points as (x, y) in image pixels; none lies in the padding.
+    """
     centres = (maps.centre.sigmoid() * maps.foreground.sigmoid())[:, None]  # (1, 1, h, w)
     smooth = F.avg_pool2d(centres, 3, stride=1, padding=1, count_include_pad=False)
     highest = F.max_pool2d(smooth, 2 * _PEAK_REACH + 1, stride=1, padding=_PEAK_REACH)
@@ -90,9 +78,9 @@ def propose_points(sam: Sam, embedding: ImageEmbedding) -> NDArray[np.float64]:
     if n_peaks == 0:
         return np.zeros((0, 2))
     cells_yx = np.array(ndimage.center_of_mass(peaks, regions, np.arange(1, n_peaks + 1)))
-    stride = embedding.transform.padded_size_yx[0] / peaks.shape[0]
-    points = embedding.transform.points_to_original((cells_yx[:, ::-1] + 0.5) * stride - 0.5)
-    rows, cols = embedding.original_size_yx
+    stride = transform.padded_size_yx[0] / peaks.shape[0]
+    points = transform.points_to_original((cells_yx[:, ::-1] + 0.5) * stride - 0.5)
+    rows, cols = transform.original_size_yx
     return points[((points >= 0) & (points <= (cols - 1, rows - 1))).all(axis=1)]
 
 
@@ -125,7 +113,7 @@ def foreground_at(
     ConfigError
         When the model has no instance head.
     """
-    head = require_instance_head(sam, of_option="foreground_only")
+    head = require_instance_head(sam, "foreground_only")
     logits = head(embedding.as_features()).foreground[:, None]  # (1, 1, h, w)
     highest = F.max_pool2d(logits, 3, stride=1, padding=1)
     foreground = highest.sigmoid()[0, 0].cpu().numpy()

@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from napari_sam.core.errors import ConfigError
+from napari_sam.core.modes import POINT_MODES, PointMode
 from napari_sam.masks import CocoRLE, PackedMask, UncompressedRLE, compress_rle, encode_rle
 from napari_sam.model.execution import execution_for
 from napari_sam.model.sam import InputSpec
 
-__all__ = ["AutomaticOptions", "AutomaticProgress", "MaskRecord", "OutputMode", "PointSource"]
+__all__ = ["AutomaticOptions", "AutomaticProgress", "MaskRecord", "OutputMode"]
 
 OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
-PointSource = Literal["grid", "instance_head"]
 
 
 class AutomaticProgress(NamedTuple):
@@ -28,7 +28,8 @@ class AutomaticProgress(NamedTuple):
     ----------
     done, total : int
         Batches of points; the total is 0 as long as a large image is encoded, and where there is no
-        point. It shrinks when points turn out to be covered that are skipped then.
+        point. It shrinks when points turn out to be covered that are skipped then. A watershed is
+        one step.
     n_masks : int
         Masks that were kept so far.
     """
@@ -116,7 +117,7 @@ class AutomaticOptions:
     point_grids: Sequence[NDArray[np.float64]] | None = None
     min_mask_region_area: int = 0
     output_mode: OutputMode = "binary_mask"
-    point_source: PointSource = "grid"
+    mode: PointMode = "grid"
     skip_covered: bool = False
     foreground_only: bool = False
 
@@ -144,7 +145,7 @@ class AutomaticOptions:
                 )
         for name, choices in (
             ("output_mode", get_args(OutputMode)),
-            ("point_source", get_args(PointSource)),
+            ("mode", POINT_MODES),
         ):
             if getattr(self, name) not in choices:
                 raise ConfigError(
@@ -192,7 +193,7 @@ class AutomaticOptions:
         """
         if not spec.native_resolution:
             iou, stability = 0.88, 0.95
-        elif self.point_source == "instance_head":
+        elif self.mode == "proposals":
             iou, stability = 0.5, 0.5
         else:
             iou, stability = 0.6, 0.8
