@@ -48,7 +48,7 @@ def main_on_a_screen(main: Callable[[Path], None]) -> None:
 
 def nuclei(size: int, seed: int = 0) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
     """Make a plane of synthetic nuclei and its labels, put together from smaller ones."""
-    from napari_sam.training.synthetic_cells import synthetic_stack
+    from napari_sam.training.synthetic import synthetic_stack
 
     tiles = -(-size // TILE)
     image = np.zeros((tiles * TILE, tiles * TILE), np.uint16)

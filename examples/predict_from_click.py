@@ -7,7 +7,7 @@ import numpy as np
 import napari_sam
 from napari_sam.io import draw_overlay, write_png
 from napari_sam.tiling import percentile_contrast
-from napari_sam.training.synthetic_cells import synthetic_stack
+from napari_sam.training.synthetic import synthetic_stack
 
 
 def main(picture_path: str) -> None:

@@ -15,7 +15,7 @@ from comparison.flops import count_flops
 from comparison.random_models import random_image
 from comparison.shares import all_switched_off
 from napari_sam.predict import ImageEmbedding, MaskPrediction, SamPredictor
-from napari_sam.training.synthetic_cells import synthetic_stack
+from napari_sam.training.synthetic import synthetic_stack
 
 
 def _embedding(setting: Setting) -> Contest:

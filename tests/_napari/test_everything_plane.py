@@ -15,7 +15,7 @@ from napari_sam.core.plane import Plane
 from napari_sam.core.steps import result_of
 from napari_sam.pipeline.everything import PlaneBasins, segment_plane
 from napari_sam.pipeline.options import AutomaticOptions
-from napari_sam.training.synthetic_cells import synthetic_stack
+from napari_sam.training.synthetic import synthetic_stack
 from tiny_models import tiny_sam
 
 LOW = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}

@@ -16,7 +16,7 @@ from napari_sam.io import ArrayVolume
 from napari_sam.pipeline.config import SegmentConfig
 from napari_sam.pipeline.options import AutomaticOptions
 from napari_sam.pipeline.unfinished import is_unfinished, unfinished_config
-from napari_sam.training.synthetic_cells import synthetic_stack
+from napari_sam.training.synthetic import synthetic_stack
 from tiny_models import tiny_sam
 
 CONFIG = SegmentConfig(

@@ -13,7 +13,7 @@ import pytest
 
 from gui.driver import Driver, wait_until
 from napari_sam.core.errors import DeviceError
-from napari_sam.training.synthetic_cells import synthetic_stack
+from napari_sam.training.synthetic import synthetic_stack
 
 if TYPE_CHECKING:
     import napari

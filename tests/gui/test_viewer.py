@@ -58,7 +58,7 @@ def test_a_result_shows_labels_in_colors_over_the_image(
     viewer: napari.Viewer, wait_until: Wait
 ) -> None:
     from napari_sam._napari.viewer import show_result
-    from napari_sam.training.synthetic_cells import synthetic_stack
+    from napari_sam.training.synthetic import synthetic_stack
 
     image, labels = synthetic_stack(shape_zyx=(3, 128, 128), seed=1)
     assert show_result(image, labels, viewer=viewer) is viewer

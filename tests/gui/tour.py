@@ -16,7 +16,7 @@ from qtpy.QtCore import QPoint, QTimer
 from qtpy.QtWidgets import QApplication, QDialog, QDialogButtonBox, QFileDialog
 
 from gui.driver import Driver, process_events, wait_until
-from napari_sam.training.synthetic_cells import synthetic_stack
+from napari_sam.training.synthetic import synthetic_stack
 
 if TYPE_CHECKING:
     import napari

@@ -25,7 +25,7 @@ from napari_sam.predict import SamPredictor
 from napari_sam.predict.decoding import ViewPrompts, decode_all_masks
 from napari_sam.predict.frames import Frame, view_around
 from napari_sam.tiling.normalize import Contrast, percentile_contrast
-from napari_sam.training.synthetic_cells import synthetic_image
+from napari_sam.training.synthetic import synthetic_stack
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,8 @@ def sam() -> Sam:
 
 @pytest.fixture(scope="module")
 def cells() -> tuple[np.ndarray, np.ndarray]:
-    return synthetic_image((400, 480), np.random.default_rng(0), "nuclei")
+    image, labels = synthetic_stack((1, 400, 480), seed=0)
+    return image[0], labels[0]
 
 
 def centres(labels: np.ndarray, count: int) -> list[tuple[int, float, float]]:

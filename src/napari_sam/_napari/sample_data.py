@@ -20,7 +20,7 @@ def synthetic_nuclei() -> list[LayerData]:
     list of LayerData
         One image layer of shape (512, 512), uint16.
     """
-    from napari_sam.training.synthetic_cells import synthetic_stack
+    from napari_sam.training.synthetic import synthetic_stack
 
     image, _labels = synthetic_stack(shape_zyx=(1, *_SHAPE_2D_YX), seed=0)
     return [(image[0], {"name": "synthetic nuclei", "colormap": "gray"}, "image")]
@@ -34,7 +34,7 @@ def synthetic_nuclei_stack() -> list[LayerData]:
     list of LayerData
         One image layer of shape (5, 256, 256), uint16.
     """
-    from napari_sam.training.synthetic_cells import synthetic_stack
+    from napari_sam.training.synthetic import synthetic_stack
 
     image, _labels = synthetic_stack(shape_zyx=_SHAPE_STACK_ZYX, seed=0)
     return [(image, {"name": "synthetic nuclei stack", "colormap": "gray"}, "image")]

@@ -55,7 +55,7 @@ def _write_sample(folder: Path) -> Path:
     """Write the sample stack into the folder, and return its path."""
     import tifffile
 
-    from napari_sam.training.synthetic_cells import synthetic_stack
+    from napari_sam.training.synthetic import synthetic_stack
 
     stack, _labels = synthetic_stack(shape_zyx=SAMPLE_SHAPE_ZYX, seed=0)
     path = folder / "stack.ome.tif"

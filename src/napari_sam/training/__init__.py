@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         Validated,
         train,
     )
-    from napari_sam.training.synthetic_cells import synthetic_image, synthetic_stack
+    from napari_sam.training.synthetic import synthetic_image, synthetic_stack
 
 __all__ = [
     "DistillConfig",
@@ -60,7 +60,7 @@ _HOMES = {
     "export": ("export_model",),
     "fine_tuning": ("Measured", "Offered", "fine_tune", "fine_tune_config"),
     "loop": ("Started", "StepDone", "Stopped", "TrainEvent", "Validated", "train"),
-    "synthetic_cells": ("synthetic_image", "synthetic_stack"),
+    "synthetic": ("synthetic_image", "synthetic_stack"),
 }
 
 

@@ -19,7 +19,7 @@ from napari_sam.training.augment import (
     take_crop,
 )
 from napari_sam.training.config import TrainConfig
-from napari_sam.training.synthetic_cells import synthetic_image
+from napari_sam.training.synthetic import KINDS, synthetic_image
 from napari_sam.training.targets import instance_targets
 
 __all__ = [
@@ -107,7 +107,8 @@ class BatchSource:
     Raises
     ------
     InputError
-        If no image has a group with a positive weight.
+        If no image has a group with a positive weight, or ``sampling`` names a kind of synthetic
+        image that there is not.
     """
 
     def __init__(self, images: list[TrainingImage], config: TrainConfig) -> None:
@@ -116,8 +117,7 @@ class BatchSource:
         for image in images:
             self.by_group.setdefault(image.group, []).append(image)
         weights = {group: _group_weight(group, config.sampling) for group in self.by_group}
-        if config.sampling.get(SYNTHETIC, 0.0) > 0:
-            weights[SYNTHETIC] = config.sampling[SYNTHETIC]
+        weights |= _synthetic_weights(config.sampling, list(self.by_group))
         total = sum(weights.values())
         if total <= 0:
             raise InputError(
@@ -165,10 +165,14 @@ class BatchSource:
     def _crop(self, rng: np.random.Generator) -> Crop:
         size = self.config.crop_size
         group = self.groups[int(rng.choice(len(self.groups), p=self.probabilities))]
-        if group == SYNTHETIC:
-            image, labels = synthetic_image((size, size), rng)
-            return Crop(np.repeat(stretch(image)[..., None], 3, axis=2), labels)
-        members = self.by_group[group]
+        members = self.by_group.get(group)
+        if members is None:
+            kind = group.removeprefix(SYNTHETIC).strip() or None
+            image, labels = synthetic_image((size, size), rng, kind)
+            shown = stretch(image)
+            if shown.ndim == 2:
+                shown = np.repeat(shown[..., None], 3, axis=2)
+            return Crop(shown, labels)
         return take_crop(members[int(rng.integers(len(members)))], size, rng)
 
     def _object(
@@ -189,3 +193,21 @@ def _group_weight(group: str, sampling: dict[str, float]) -> float:
     """Weight of the longest name in ``sampling`` that the group starts with."""
     matches = [name for name in sampling if group.startswith(name)]
     return sampling[max(matches, key=len)] if matches else 1.0
+
+
+def _synthetic_weights(sampling: dict[str, float], groups: list[str]) -> dict[str, float]:
+    """Weights of ``synthetic`` and of single kinds of it, such as ``synthetic nuclei``."""
+    weights = {}
+    for name, weight in sampling.items():
+        word, _, kind = name.partition(" ")
+        if word != SYNTHETIC or any(group.startswith(name) for group in groups if kind):
+            continue  # it weighs images from the folder
+        if kind and kind not in KINDS:
+            raise InputError(
+                f"`sampling` gives a weight to {name!r}",
+                rule=f"The kinds of synthetic image are {', '.join(sorted(KINDS))}",
+                cure="Correct the kind, or give a weight to `synthetic`, which draws all kinds",
+            )
+        if weight > 0:
+            weights[name] = weight
+    return weights

@@ -58,7 +58,8 @@ class TrainConfig:
         Decay of the moving average of the weights, which is what is validated and exported.
     sampling : dict of str to float
         Relative weight of each group (set and modality, or the start of it); ``synthetic`` is the
-        generator. Groups that are not named have weight 1.
+        generator with all its kinds alike, ``synthetic nuclei`` one kind of it. Groups of images
+        that are not named have weight 1, the generator 0.
     background_fraction : float
         Share of clicks on background, which teach the predicted IoU to be low there.
     box_fraction : float
