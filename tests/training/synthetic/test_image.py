@@ -88,7 +88,7 @@ def test_sizes_run_from_small_to_large() -> None:
 @each_kind
 def test_densities_cover_a_range(kind: str) -> None:
     covered = [float((labels > 0).mean()) for _, labels in drawn(kind)]
-    assert max(covered) - min(covered) > (0.1 if kind == "neurites" else 0.2)
+    assert max(covered) - min(covered) > (0.1 if kind in ("axons", "neurites") else 0.2)
     assert max(covered) > (0.15 if kind == "axons" else 0.4)  # an axon's sheath is no part of it
 
 
@@ -101,7 +101,7 @@ def test_objects_touch_each_other(kind: str) -> None:
 def test_objects_differ_from_the_ground(kind: str) -> None:
     contrasts = [contrast(image, labels) for image, labels in drawn(kind)]
     assert np.median(contrasts) > 0.6
-    assert min(contrasts) > 0.4
+    assert min(contrasts) > 0.3
     blank = np.random.default_rng(0).integers(100, 120, (SIDE, SIDE)).astype(np.uint16)
     assert np.median([contrast(blank, labels) for _, labels in drawn(kind)]) < 0.25
 

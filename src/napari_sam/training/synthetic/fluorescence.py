@@ -78,9 +78,19 @@ def packed_cells(
     way = rng.random()
     if way < 0.5 * (1 - branched):
         gap = float(rng.choice([0.0, 0.0, 1.0, 0.03 * diameter]))
-        missing = float(rng.choice([0.0, 0.1, 0.4]))
+        missing = float(rng.choice([0.0, 0.1, 0.3]))
         unequal = rng.uniform(0, 0.25)
-        tissue(canvas, diameter, rng, gap=gap, unequal=unequal, core=0.45, missing=missing)
+        joined = float(rng.choice([0.0, 0.0, 0.2]))
+        tissue(
+            canvas,
+            diameter,
+            rng,
+            gap=gap,
+            unequal=unequal,
+            core=0.45,
+            missing=missing,
+            joined=joined,
+        )
     elif way < 1 - branched:
         paint = Blobs(
             diameter,

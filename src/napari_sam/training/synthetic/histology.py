@@ -18,9 +18,12 @@ from napari_sam.training.synthetic.shapes import Blobs
 __all__ = ["histology"]
 
 Colour = NDArray[np.float32]
+Stain = tuple[float, float, float]
 
 HEMATOXYLIN = (0.650, 0.704, 0.286)
 EOSIN = (0.072, 0.990, 0.105)
+# on many slides eosin is redder than the one they measured
+RED_EOSIN = (0.20, 0.86, 0.47)
 # the violet of thiazine dyes, as in smears, lies between hematoxylin and red
 VIOLET = (0.45, 0.86, 0.20)
 
@@ -35,7 +38,7 @@ def histology(
     style = rng.choice(["tissue", "tissue", "smear", "lilac"])
     if style == "tissue":
         ground = _tissue(scene, rng) * np.float32(log_uniform(rng, 0.2, 0.9))
-        first, second = HEMATOXYLIN, EOSIN
+        first, second = HEMATOXYLIN, _between(EOSIN, RED_EOSIN, rng)
     elif style == "smear":
         ground = _cell_bodies(scene, rng) * np.float32(log_uniform(rng, 0.05, 0.5))
         first, second = (HEMATOXYLIN if rng.random() < 0.4 else VIOLET), VIOLET
@@ -120,7 +123,13 @@ def _cell_bodies(scene: Scene, rng: np.random.Generator) -> Plane:
     return np.asarray(np.clip((0.1 + bodies + 0.7 * smudges) * grain, 0, None), np.float32)
 
 
-def _tint(stain: tuple[float, float, float], rng: np.random.Generator) -> Colour:
+def _between(one: Stain, other: Stain, rng: np.random.Generator) -> Stain:
+    share = float(rng.random())
+    mixed = [a + share * (b - a) for a, b in zip(one, other, strict=True)]
+    return mixed[0], mixed[1], mixed[2]
+
+
+def _tint(stain: Stain, rng: np.random.Generator) -> Colour:
     """Colour of a stain as it comes out in one laboratory: a unit vector of densities (3,)."""
     vector = np.clip(np.array(stain) + rng.normal(0, 0.09, 3), 0.02, None)
     return np.asarray(vector / np.linalg.norm(vector), np.float32)

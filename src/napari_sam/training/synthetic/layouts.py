@@ -57,7 +57,7 @@ def scatter(canvas: Canvas, paint: Paint, coverage: float, rng: np.random.Genera
     tries = int(min(3 * needed + 6, MOST_TRIES * area / 65536 + 30))
     refused = 0
     for centre in _points(canvas, tries, rng):
-        if canvas.covered >= wanted or refused == MOST_REFUSED:
+        if canvas.covered >= wanted or refused == MOST_REFUSED or canvas.count > tries:
             break
         if not canvas.is_taken(centre):
             before = canvas.covered
@@ -94,6 +94,7 @@ def tissue(
     unequal: float = 0.0,
     core: float = 0.0,
     missing: float = 0.0,
+    joined: float = 0.0,
 ) -> Plane:
     """Fill the canvas with the cells of a Voronoi diagram.
 
@@ -113,26 +114,29 @@ def tissue(
         Diameter of what a cell contains, as a fraction of the spacing.
     missing : float
         Fraction of cells left out.
+    joined : float
+        Fraction of seeds that belong to a neighbour's cell, which makes it long or angular.
 
     Returns
     -------
     ndarray of float32
         Distance to the border between cells, in pixels (H, W), whatever the gap.
     """
-    seeds = _jittered_grid(canvas.shape_yx, spacing, rng)
+    grid = _jittered_grid(canvas.shape_yx, spacing, rng)
+    numbers, seeds = _join(grid.shape[:2], joined, rng), grid.reshape(-1, 2)
     pushes = unequal * spacing * rng.uniform(-1, 1, len(seeds))
     nearest = np.full(canvas.shape_yx, 1e6, np.float32)
     second = nearest.copy()
     owner = np.zeros(canvas.shape_yx, np.int32)
-    for number, (seed, push) in enumerate(zip(seeds, pushes, strict=True), 1):
+    for number, seed, push in zip(numbers.tolist(), seeds, pushes, strict=True):
         window = canvas.window(seed, (1.9 + unequal) * spacing)
         dy, dx = canvas.offsets(window, seed)
         if not dy.size:
             continue
         away = np.sqrt(dy * dy + dx * dx) - np.float32(push)
-        first, next_first = nearest[window], second[window]
-        np.copyto(owner[window], number, where=away < first)
-        np.minimum(next_first, np.maximum(first, away), out=next_first)
+        first, next_first, owners = nearest[window], second[window], owner[window]
+        np.minimum(next_first, np.maximum(first, away), out=next_first, where=owners != number)
+        np.copyto(owners, number, where=away < first)
         np.minimum(first, away, out=first)
     depth = np.asarray((second - nearest) * np.float32(0.5), np.float32)
     hidden = (rng.random(len(seeds) + 1) < missing)[owner]
@@ -143,13 +147,25 @@ def tissue(
     return depth
 
 
+def _join(shape: tuple[int, ...], joined: float, rng: np.random.Generator) -> NDArray[np.int32]:
+    """Give each seed of a grid a number from 1, (N,), or that of the neighbour it joins."""
+    numbers = np.arange(1, shape[0] * shape[1] + 1, dtype=np.int32).reshape(shape)
+    takes, goes_up = rng.random(shape) < joined, rng.random(shape) < 0.5
+    for row in range(1, shape[0]):
+        for col in range(1, shape[1]):
+            if takes[row, col]:
+                other = (row - 1, col) if goes_up[row, col] else (row, col - 1)
+                numbers[row, col] = numbers[other]
+    return numbers.ravel()
+
+
 def _jittered_grid(
     shape_yx: tuple[int, int], spacing: float, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Points of a hexagonal grid, moved at random, (N, 2), somewhat beyond the plane."""
+    """Points of a hexagonal grid, moved at random, (rows, columns, 2), from beyond the plane."""
     rows = np.arange(-1, shape_yx[0] / (0.87 * spacing) + 2)
     cols = np.arange(-1, shape_yx[1] / spacing + 2)
     row, col = np.meshgrid(rows, cols, indexing="ij")
-    points = np.stack([row * 0.87, col + 0.5 * (row % 2)], axis=-1).reshape(-1, 2)
-    points += rng.normal(0, rng.uniform(0.05, 0.28), points.shape)
+    points = np.stack([row * 0.87, col + 0.5 * (row % 2)], axis=-1)
+    points += rng.normal(0, rng.uniform(0.1, 0.3), points.shape)
     return np.asarray(points * spacing)

@@ -28,7 +28,7 @@ def bacteria(shape_yx: tuple[int, int], rng: np.random.Generator) -> Picture:
         width,
         aspect=(rng.uniform(1.3, 2.5), rng.uniform(2.5, 7.0)),
         bend=float(rng.choice([0.0, 0.1, 0.35])),
-        colony=int(rng.choice([1, 1, 4, 12, 60])),
+        colony=int(rng.choice([1, 1, 4, 12, 40])),
         in_line=float(rng.choice([0.1, 0.3, 0.95])),
     )
     scatter(canvas, rods, draw_coverage(rng, 0.02, 0.7), rng)

@@ -87,7 +87,7 @@ def expose(
         _add_line_noise(detected, rng)
     gain = rng.uniform(1500, 3600)
     if rng.random() < 0.1:  # too long an exposure
-        gain *= rng.uniform(1.3, 2.5)
+        gain *= rng.uniform(1.1, 1.6)
     counts = detected * np.float32(gain) + np.float32(rng.uniform(20, 300))
     return np.asarray(np.clip(counts, 0, 4095), np.uint16)
 

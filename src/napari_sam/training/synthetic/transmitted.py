@@ -54,7 +54,8 @@ def brightfield(shape_yx: tuple[int, int], rng: np.random.Generator) -> Picture:
         turn = rng.uniform(0, 2 * np.pi)
         slope_y, slope_x = np.gradient(near)
         light = 1.5 * spread * (np.sin(turn) * slope_y + np.cos(turn) * slope_x)
-    strength = rng.uniform(0.8, 2.0) / (np.abs(light).max() + 0.2)
+    strongest = float(np.quantile(np.abs(light)[scene.labels > 0], 0.97))
+    strength = rng.uniform(0.4, 1.3) / (strongest + 0.02)
     absorbed = np.float32(rng.uniform(0.0, 0.12)) * blur((scene.depth > 0) * phase, 1.0)
     picture = 0.5 + 0.3 * strength * light - absorbed + 0.3 * _medium(shape_yx, diameter, rng)
     return expose(
