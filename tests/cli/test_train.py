@@ -55,7 +55,9 @@ def test_train_then_evaluate(
     shown = capsys.readouterr().out
     assert "SA50" in shown
     assert "box_click" in shown
+    assert "calibration_error" in shown
     assert (report / "summary.json").exists()
+    assert (report / "reliability.png").exists()
 
 
 def test_ctrl_c_keeps_the_run(

@@ -69,6 +69,8 @@ def test_clicks_until_the_object_is_found_are_counted(squares: np.ndarray) -> No
     assert (scores.click_jitter < 1).all()
     assert scores.clicks_3.tolist() == scores.box.tolist() == [1.0, 1.0]
     assert scores.noc_85.tolist() == scores.noc_90.tolist() == [3.0, 3.0]
+    assert np.allclose([scores.predicted_iou, scores.predicted_iou_3], 0.9)
+    assert np.allclose(scores.predicted_iou_box, 0.9)
     never = score_interactive(_OraclePredictor(squares, 99), embedding, truth)
     assert never.noc_85.tolist() == [20.0, 20.0]
     assert np.allclose(never.clicks_5, 6 / 11)
@@ -101,6 +103,13 @@ def test_evaluate_writes_a_report(tmp_path: Path, squares: np.ndarray) -> None:
     assert summary[tmp_path.name]["box"] == pytest.approx(scores["box"])
     (row,) = csv.DictReader((tmp_path / "report" / "images.csv").read_text().splitlines())
     assert float(row["SA50"]) == pytest.approx(scores["SA50"], abs=1e-4)
+    rows = csv.DictReader((tmp_path / "report" / "reliability.csv").read_text().splitlines())
+    by_prompt = {row["prompt"]: row for row in rows}
+    assert [row["masks"] for row in by_prompt.values()] == ["1", "1", "1", "3"]
+    bias = scores["predicted_iou_box"] - scores["box"]
+    assert float(by_prompt["box"]["bias"]) == pytest.approx(bias, abs=1e-4)
+    bias = scores["predicted_iou_3"] - scores["clicks_3"]
+    assert float(by_prompt["clicks_3"]["bias"]) == pytest.approx(bias, abs=1e-4)
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         write_report(tmp_path / "file", results)

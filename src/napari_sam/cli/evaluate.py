@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from napari_sam.core.modes import Mode
     from napari_sam.evaluation.datasets import PairEntry
+    from napari_sam.evaluation.reliability import PairTable
 
 __all__ = ["evaluate"]
 
@@ -64,6 +65,7 @@ def evaluate(
     from rich.progress import track
 
     from napari_sam.evaluation.datasets import list_pairs
+    from napari_sam.evaluation.reliability import collect_pairs
     from napari_sam.evaluation.report import (
         EvaluationConfig,
         summarize,
@@ -97,6 +99,8 @@ def evaluate(
         )
     )
     console.print(_table(summarize(results)))
+    if table := collect_pairs(results):
+        console.print(_reliability_table(table))
     if output is not None:
         write_report(output, results)
         console.print(f"Report: {output}")
@@ -120,7 +124,28 @@ def _table(summary: dict[str, dict[str, float]]) -> Table:
     return table
 
 
+def _reliability_table(pairs: PairTable) -> Table:
+    """Predicted against true IoU, over all prompts of each group."""
+    import dataclasses
+    import math
+
+    from rich.table import Table
+
+    from napari_sam.evaluation.reliability import ALL, Reliability, measure_reliability
+
+    table = Table()
+    table.add_column("predicted IoU", no_wrap=True)
+    for group in pairs:
+        table.add_column(group, justify="right", overflow="fold")
+    columns = [measure_reliability(prompts[ALL]) for prompts in pairs.values()]
+    for field in dataclasses.fields(Reliability):
+        values = [getattr(column, field.name) for column in columns]
+        cells = ["" if math.isnan(value) else _format(field.name, value) for value in values]
+        table.add_row(field.name, *cells)
+    return table
+
+
 def _format(name: str, value: float) -> str:
-    if name == "images":
+    if name in ("images", "masks"):
         return f"{value:.0f}"
     return f"{value:.1f}" if name.startswith("noc") else f"{value:.3f}"

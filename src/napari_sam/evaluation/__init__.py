@@ -20,6 +20,12 @@ if TYPE_CHECKING:
         panoptic_quality,
         segmentation_accuracy,
     )
+    from napari_sam.evaluation.reliability import (
+        IouPairs,
+        Reliability,
+        collect_pairs,
+        measure_reliability,
+    )
     from napari_sam.evaluation.report import (
         EvaluationConfig,
         ImageScores,
@@ -32,16 +38,20 @@ __all__ = [
     "EvaluationConfig",
     "ImageScores",
     "InteractiveScores",
+    "IouPairs",
     "LabelledImage",
     "PairEntry",
     "PanopticQuality",
+    "Reliability",
     "average_recall",
+    "collect_pairs",
     "evaluate",
     "iter_images",
     "label_iou_matrix",
     "list_pairs",
     "mask_iou",
     "mean_segmentation_accuracy",
+    "measure_reliability",
     "panoptic_quality",
     "score_interactive",
     "segmentation_accuracy",
@@ -61,6 +71,7 @@ _HOMES = {
         "panoptic_quality",
         "segmentation_accuracy",
     ),
+    "reliability": ("IouPairs", "Reliability", "collect_pairs", "measure_reliability"),
     "report": ("EvaluationConfig", "ImageScores", "evaluate", "summarize", "write_report"),
 }
 

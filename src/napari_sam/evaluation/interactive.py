@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +43,8 @@ class InteractiveScores:
         IoU from the bounding box and the first click.
     noc_85, noc_90 : ndarray
         Clicks until the IoU is 0.85 or 0.90; 20 if it never is.
-    predicted_iou : ndarray
-        Predicted IoU of ``click``.
+    predicted_iou, predicted_iou_3, predicted_iou_box : ndarray
+        Predicted IoU of ``click``, ``clicks_3`` and ``box``.
     """
 
     click: FloatArray
@@ -56,6 +57,16 @@ class InteractiveScores:
     noc_85: FloatArray
     noc_90: FloatArray
     predicted_iou: FloatArray
+    predicted_iou_3: FloatArray
+    predicted_iou_box: FloatArray
+
+
+class _Chosen(NamedTuple):
+    """The mask of each object that is corrected: (N, H, W), (N, hl, wl) and (N,)."""
+
+    masks: MaskArray
+    logits: NDArray[np.float32]
+    predicted_iou: NDArray[np.float32]
 
 
 def score_interactive(
@@ -112,13 +123,16 @@ def _score_some(
     both = predictor.predict(
         embedding, points_xy=points, point_labels=labels, box_xyxy=boxes, multimask=False
     )
-    history = _correct(
+    history, predicted = _correct(
         predictor,
         embedding,
         truth,
         points,
-        first.masks[everything, chosen],
-        first.low_res_logits[everything, chosen],
+        _Chosen(
+            first.masks[everything, chosen],
+            first.low_res_logits[everything, chosen],
+            first.predicted_iou[everything, chosen],
+        ),
         max_clicks,
     )
     return (
@@ -131,7 +145,9 @@ def _score_some(
         mask_iou(both.masks[:, 0], truth),
         _number_of_clicks(history, 0.85),
         _number_of_clicks(history, 0.90),
-        first.predicted_iou[everything, chosen].astype(float),
+        predicted[:, 0],
+        predicted[:, 2],
+        box.predicted_iou[:, 0].astype(float),
     )
 
 
@@ -147,17 +163,19 @@ def _correct(
     embedding: ImageEmbedding,
     truth: MaskArray,
     points: FloatArray,
-    masks: MaskArray,
-    logits: NDArray[np.float32],
+    first: _Chosen,
     max_clicks: int,
-) -> FloatArray:
-    """IoU after each click, (N, max_clicks); an object that is done keeps its last IoU."""
-    history = np.empty((len(truth), max_clicks))
-    history[:, 0] = mask_iou(masks, truth)
-    masks, logits = masks.copy(), logits.copy()
+) -> tuple[FloatArray, FloatArray]:
+    """Return true and predicted IoU after each click, (N, max_clicks).
+
+    An object that is done keeps its last ones.
+    """
+    history, predicted = np.empty((2, len(truth), max_clicks))
+    masks, logits = first.masks.copy(), first.logits.copy()
+    history[:, 0], predicted[:, 0] = mask_iou(masks, truth), first.predicted_iou
     labels = np.ones((len(truth), 1), dtype=int)
     for number in range(1, max_clicks):
-        history[:, number] = history[:, number - 1]
+        history[:, number], predicted[:, number] = history[:, number - 1], predicted[:, number - 1]
         new_points, new_labels, active = [], [], []
         for index, (mask, prediction) in enumerate(zip(truth, masks, strict=True)):
             click = corrective_click(mask, prediction)
@@ -180,7 +198,8 @@ def _correct(
         )
         masks[active], logits[active] = result.masks[:, 0], result.low_res_logits[:, 0]
         history[active, number] = mask_iou(masks[active], truth[active])
-    return history
+        predicted[active, number] = result.predicted_iou[:, 0]
+    return history, predicted
 
 
 def _number_of_clicks(history: FloatArray, wanted: float) -> FloatArray:

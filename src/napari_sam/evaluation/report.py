@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,14 @@ from scipy import ndimage
 from napari_sam.core.errors import ConfigError, OutputError
 from napari_sam.core.modes import Mode
 from napari_sam.evaluation.datasets import LabelledImage, PairEntry, iter_images
-from napari_sam.evaluation.interactive import CLICK_CAP, score_interactive
+from napari_sam.evaluation.interactive import CLICK_CAP, InteractiveScores, score_interactive
 from napari_sam.evaluation.metrics import (
     average_recall,
     mean_segmentation_accuracy,
     panoptic_quality,
     segmentation_accuracy,
 )
+from napari_sam.evaluation.reliability import IouPairs, collect_pairs, write_reliability
 from napari_sam.masks import PackedMask
 from napari_sam.model.sam import Sam
 from napari_sam.predict import (
@@ -81,11 +82,22 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class ImageScores:
-    """Scores of one image by metric; a metric that was not asked for is absent."""
+    """Scores of one image.
+
+    Attributes
+    ----------
+    name, group : str
+        Of the image.
+    scores : dict of str to float
+        By metric; one that was not asked for is absent.
+    pairs : dict of str to IouPairs
+        Predicted and true IoU of its objects' masks by prompt: ``click``, ``box``, ``clicks_3``.
+    """
 
     name: str
     group: str
     scores: dict[str, float]
+    pairs: dict[str, IouPairs] = field(default_factory=dict)
 
 
 def evaluate(
@@ -116,12 +128,15 @@ def evaluate(
     for item in iter_images(_thin(pairs, config.max_images)):
         embedding = predictor.encode(item.image)
         scores: dict[str, float] = {}
-        if config.interactive:
-            scores |= _interactive_scores(predictor, embedding, item, config)
+        ious: dict[str, IouPairs] = {}
+        prompted = _prompt_objects(predictor, embedding, item, config)
+        if prompted is not None:
+            scores |= _interactive_scores(prompted)
+            ious = _iou_pairs(prompted)
         if config.automatic:
             scores |= _automatic_scores(predictor, embedding, item, everything_options)
         if scores:
-            yield ImageScores(item.name, item.group, scores)
+            yield ImageScores(item.name, item.group, scores, ious)
 
 
 def summarize(results: list[ImageScores]) -> dict[str, dict[str, float]]:
@@ -157,7 +172,9 @@ def summarize(results: list[ImageScores]) -> dict[str, dict[str, float]]:
 
 
 def write_report(folder: Path, results: list[ImageScores]) -> None:
-    """Write ``images.csv`` and ``summary.json`` into a folder.
+    """Write ``images.csv`` and ``summary.json`` into a folder, and how far to trust predicted IoU.
+
+    That is ``reliability.csv`` and ``reliability.png``, where objects were prompted for.
 
     Raises
     ------
@@ -175,6 +192,8 @@ def write_report(folder: Path, results: list[ImageScores]) -> None:
                 writer.writerow({"name": result.name, "group": result.group} | rounded)
         text = json.dumps(summarize(results), indent=2)
         (folder / "summary.json").write_text(text + "\n", encoding="utf-8")
+        if table := collect_pairs(results):
+            write_reliability(folder, table)
     except OSError as error:
         raise OutputError(
             f"The report cannot be written to {folder} ({error})",
@@ -183,22 +202,34 @@ def write_report(folder: Path, results: list[ImageScores]) -> None:
         ) from error
 
 
-def _interactive_scores(
+def _prompt_objects(
     predictor: SamPredictor,
     embedding: ImageEmbedding,
     item: LabelledImage,
     config: EvaluationConfig,
-) -> dict[str, float]:
+) -> InteractiveScores | None:
+    """Click and box the objects; None where there are none, or it was not asked for."""
     areas = np.bincount(item.labels.ravel())
     present = np.flatnonzero(areas >= MIN_OBJECT_PIXELS)
     ids = _thin(present[present > 0].tolist(), config.max_objects)
-    if not ids:
-        return {}
+    if not ids or not config.interactive:
+        return None
     truth = item.labels == np.array(ids)[:, None, None]
-    scores = score_interactive(predictor, embedding, truth, max_clicks=config.max_clicks)
+    return score_interactive(predictor, embedding, truth, max_clicks=config.max_clicks)
+
+
+def _interactive_scores(scores: InteractiveScores) -> dict[str, float]:
     values = {name: array.mean() for name, array in dataclasses.asdict(scores).items()}
     error = np.abs(scores.predicted_iou - scores.click).mean()
     return {name: float(value) for name, value in values.items()} | {"iou_error": float(error)}
+
+
+def _iou_pairs(scores: InteractiveScores) -> dict[str, IouPairs]:
+    return {
+        "click": IouPairs(scores.predicted_iou, scores.click),
+        "box": IouPairs(scores.predicted_iou_box, scores.box),
+        "clicks_3": IouPairs(scores.predicted_iou_3, scores.clicks_3),
+    }
 
 
 def _automatic_scores(
