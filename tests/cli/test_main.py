@@ -33,11 +33,13 @@ def exit_status(arguments: list[str]) -> int:
 def test_help_lists_every_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_status(["--help"]) == 0
     text = capsys.readouterr().out
-    for name in ("segment", "models", "train", "distill", "evaluate", "demo"):
+    for name in ("segment", "models", "train", "distill", "calibrate", "evaluate", "demo"):
         assert f"\n  {name} " in text
 
 
-@pytest.mark.parametrize("name", ["segment", "models", "train", "distill", "evaluate", "demo"])
+@pytest.mark.parametrize(
+    "name", ["segment", "models", "train", "distill", "calibrate", "evaluate", "demo"]
+)
 def test_each_subcommand_has_its_own_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_status([name, "--help"]) == 0
     assert capsys.readouterr().out.startswith(f"Usage: napari-sam {name}")

@@ -1,4 +1,4 @@
-"""The command line: ``napari-sam segment | link | embed | models | train | distill | ...``.
+"""The command line: ``napari-sam segment | link | embed | models | train | evaluate`` and more.
 
 Importing this package loads click and nothing else: a subcommand's module, and torch with it, is
 imported when the subcommand runs, so that ``--help`` answers at once.
@@ -43,9 +43,12 @@ _SUBCOMMANDS = {
     "models": _Subcommand(
         "napari_sam.cli.models", "models", "List, download, import and remove models."
     ),
-    "train": _Subcommand("napari_sam.cli.train", "train", "Train the compact model."),
+    "train": _Subcommand("napari_sam.cli.train", "train", "Train a model, or fine-tune it on your images."),
     "distill": _Subcommand(
         "napari_sam.cli.distill", "distill", "Train a small image encoder after a large model's."
+    ),
+    "calibrate": _Subcommand(
+        "napari_sam.cli.calibrate", "calibrate", "Make a model's predicted IoU what it says."
     ),
     "evaluate": _Subcommand(
         "napari_sam.cli.evaluate", "evaluate", "Measure a model on labelled images."

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from napari_sam.evaluation.calibration import fit_iou_calibration, rate_images
     from napari_sam.evaluation.datasets import LabelledImage, PairEntry, iter_images, list_pairs
     from napari_sam.evaluation.interactive import InteractiveScores, score_interactive
     from napari_sam.evaluation.metrics import (
@@ -46,6 +47,7 @@ __all__ = [
     "average_recall",
     "collect_pairs",
     "evaluate",
+    "fit_iou_calibration",
     "iter_images",
     "label_iou_matrix",
     "list_pairs",
@@ -53,6 +55,7 @@ __all__ = [
     "mean_segmentation_accuracy",
     "measure_reliability",
     "panoptic_quality",
+    "rate_images",
     "score_interactive",
     "segmentation_accuracy",
     "summarize",
@@ -60,6 +63,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "calibration": ("fit_iou_calibration", "rate_images"),
     "datasets": ("LabelledImage", "PairEntry", "iter_images", "list_pairs"),
     "interactive": ("InteractiveScores", "score_interactive"),
     "metrics": (

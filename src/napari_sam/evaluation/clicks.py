@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["bounding_box_xyxy", "corrective_click", "deepest_point"]
+__all__ = ["bounding_box_xyxy", "corrective_click", "deepest_point", "random_points"]
 
 Mask = NDArray[np.bool_]
 
@@ -62,3 +62,10 @@ def bounding_box_xyxy(mask: Mask) -> tuple[int, int, int, int]:
     if rows.size == 0:
         return 0, 0, 0, 0
     return int(cols[0]), int(rows[0]), int(cols[-1]) + 1, int(rows[-1]) + 1
+
+
+def random_points(masks: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Draw a pixel of each mask (N, H, W) as (N, 1, 2); the same for the same masks."""
+    rng = np.random.default_rng(0)
+    pixels = [np.argwhere(mask) for mask in masks]
+    return np.array([[rows[rng.integers(len(rows))][::-1]] for rows in pixels], dtype=float)

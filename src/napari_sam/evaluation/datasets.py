@@ -14,8 +14,17 @@ from numpy.typing import NDArray
 from napari_sam.core.errors import InputError
 from napari_sam.tiling import percentile_contrast
 
-__all__ = ["LabelledImage", "PairEntry", "iter_images", "list_pairs", "read_image", "stretch"]
+__all__ = [
+    "LabelledImage",
+    "PairEntry",
+    "iter_images",
+    "list_pairs",
+    "read_image",
+    "stretch",
+    "thin",
+]
 
+MIN_OBJECT_PIXELS = 10
 INDEX_COLUMNS = ("file", "label_file", "set", "use", "split", "modality")
 
 
@@ -62,6 +71,16 @@ class LabelledImage:
     group: str
     image: NDArray[Any]
     labels: NDArray[np.int32]
+
+    def true_masks(self, limit: int) -> NDArray[np.bool_]:
+        """Return the masks (N, H, W) of ``limit`` objects at most, evenly spaced by their ids.
+
+        Specks of fewer than ten pixels are left out.
+        """
+        areas = np.bincount(self.labels.ravel())
+        present = np.flatnonzero(areas >= MIN_OBJECT_PIXELS)
+        ids = np.array(thin(present[present > 0].tolist(), limit), dtype=np.int32)
+        return np.asarray(self.labels == ids[:, None, None])
 
 
 def list_pairs(
@@ -189,3 +208,17 @@ def read_image(path: Path) -> NDArray[Any]:
             rule="Images and label images are PNG or TIFF files",
             cure="Check that the file is there and whole",
         ) from error
+
+
+def thin(items: list[Any], limit: int | None) -> list[Any]:
+    """Keep ``limit`` evenly spaced items of each group, or of a list without groups."""
+    if limit is None:
+        return items
+    groups: dict[str, list[Any]] = {}
+    for item in items:
+        groups.setdefault(getattr(item, "group", ""), []).append(item)
+    kept = []
+    for members in groups.values():
+        step = max(len(members) / limit, 1.0)
+        kept += [members[int(index * step)] for index in range(min(limit, len(members)))]
+    return kept

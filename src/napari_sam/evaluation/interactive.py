@@ -8,11 +8,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.evaluation.clicks import bounding_box_xyxy, corrective_click, deepest_point
+from napari_sam.evaluation.clicks import (
+    bounding_box_xyxy,
+    corrective_click,
+    deepest_point,
+    random_points,
+)
 from napari_sam.evaluation.metrics import mask_iou
 from napari_sam.predict import ImageEmbedding, SamPredictor
 
-__all__ = ["InteractiveScores", "score_interactive"]
+__all__ = ["ChosenMasks", "InteractiveScores", "correct_masks", "score_interactive"]
 
 OBJECTS_PER_CALL = 16
 CLICK_CAP = 20
@@ -61,7 +66,7 @@ class InteractiveScores:
     predicted_iou_box: FloatArray
 
 
-class _Chosen(NamedTuple):
+class ChosenMasks(NamedTuple):
     """The mask of each object that is corrected: (N, H, W), (N, hl, wl) and (N,)."""
 
     masks: MaskArray
@@ -115,7 +120,7 @@ def _score_some(
     three = mask_iou(first.masks, truth[:, None])
     chosen = first.predicted_iou.argmax(axis=1)
     click = three[everything, chosen]
-    jittered = predictor.predict(embedding, points_xy=_random_points(truth), point_labels=labels)
+    jittered = predictor.predict(embedding, points_xy=random_points(truth), point_labels=labels)
     jitter = mask_iou(jittered.masks, truth[:, None])[
         everything, jittered.predicted_iou.argmax(axis=1)
     ]
@@ -123,12 +128,12 @@ def _score_some(
     both = predictor.predict(
         embedding, points_xy=points, point_labels=labels, box_xyxy=boxes, multimask=False
     )
-    history, predicted = _correct(
+    history, predicted = correct_masks(
         predictor,
         embedding,
         truth,
         points,
-        _Chosen(
+        ChosenMasks(
             first.masks[everything, chosen],
             first.low_res_logits[everything, chosen],
             first.predicted_iou[everything, chosen],
@@ -151,19 +156,12 @@ def _score_some(
     )
 
 
-def _random_points(truth: MaskArray) -> FloatArray:
-    """Draw a pixel of each mask (N, H, W) as (N, 1, 2); the same for the same masks."""
-    rng = np.random.default_rng(0)
-    pixels = [np.argwhere(mask) for mask in truth]
-    return np.array([[rows[rng.integers(len(rows))][::-1]] for rows in pixels], dtype=float)
-
-
-def _correct(
+def correct_masks(
     predictor: SamPredictor,
     embedding: ImageEmbedding,
     truth: MaskArray,
     points: FloatArray,
-    first: _Chosen,
+    first: ChosenMasks,
     max_clicks: int,
 ) -> tuple[FloatArray, FloatArray]:
     """Return true and predicted IoU after each click, (N, max_clicks).

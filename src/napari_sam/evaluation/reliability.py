@@ -19,6 +19,7 @@ __all__ = [
     "IouPairs",
     "Reliability",
     "collect_pairs",
+    "concatenate",
     "measure_reliability",
     "reliability_bins",
     "write_reliability",
@@ -134,6 +135,11 @@ def collect_pairs(results: list[ImageScores]) -> PairTable:
     return table
 
 
+def concatenate(parts: list[IouPairs]) -> IouPairs:
+    """Put the masks of several parts behind each other."""
+    return IouPairs(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
 def write_reliability(folder: Path, table: PairTable) -> None:
     """Write ``reliability.csv`` and ``reliability.png`` into a folder that exists.
 
@@ -163,14 +169,10 @@ def write_reliability(folder: Path, table: PairTable) -> None:
 def _join(parts: list[dict[str, IouPairs]]) -> dict[str, IouPairs]:
     prompts = dict.fromkeys(prompt for part in parts for prompt in part)
     joined = {
-        prompt: _concatenate([part[prompt] for part in parts if prompt in part])
+        prompt: concatenate([part[prompt] for part in parts if prompt in part])
         for prompt in prompts
     }
-    return joined | {ALL: _concatenate(list(joined.values()))}
-
-
-def _concatenate(parts: list[IouPairs]) -> IouPairs:
-    return IouPairs(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    return joined | {ALL: concatenate(list(joined.values()))}
 
 
 def _rank_correlation(pairs: IouPairs) -> float:

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from napari_sam.core.errors import ConfigError, OutputError
 from napari_sam.core.modes import Mode
-from napari_sam.evaluation.datasets import LabelledImage, PairEntry, iter_images
+from napari_sam.evaluation.datasets import LabelledImage, PairEntry, iter_images, thin
 from napari_sam.evaluation.interactive import CLICK_CAP, InteractiveScores, score_interactive
 from napari_sam.evaluation.metrics import (
     average_recall,
@@ -37,8 +37,6 @@ from napari_sam.predict import (
 )
 
 __all__ = ["EvaluationConfig", "ImageScores", "evaluate", "summarize", "write_report"]
-
-MIN_OBJECT_PIXELS = 10
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ def evaluate(
         One an image (or a slice with objects), as soon as it is measured.
     """
     config = config or EvaluationConfig()
-    for item in iter_images(_thin(pairs, config.max_images)):
+    for item in iter_images(thin(pairs, config.max_images)):
         embedding = predictor.encode(item.image)
         scores: dict[str, float] = {}
         ious: dict[str, IouPairs] = {}
@@ -209,12 +207,9 @@ def _prompt_objects(
     config: EvaluationConfig,
 ) -> InteractiveScores | None:
     """Click and box the objects; None where there are none, or it was not asked for."""
-    areas = np.bincount(item.labels.ravel())
-    present = np.flatnonzero(areas >= MIN_OBJECT_PIXELS)
-    ids = _thin(present[present > 0].tolist(), config.max_objects)
-    if not ids or not config.interactive:
+    truth = item.true_masks(config.max_objects)
+    if not len(truth) or not config.interactive:
         return None
-    truth = item.labels == np.array(ids)[:, None, None]
     return score_interactive(predictor, embedding, truth, max_clicks=config.max_clicks)
 
 
@@ -278,17 +273,3 @@ def _best_overlaps(masks: Sequence[PackedMask], labels: NDArray[np.int32]) -> ND
         overlap = np.bincount(under, minlength=count)
         iou[row] = overlap / (sizes + mask.area - overlap)
     return iou[:, 1:][:, sizes[1:] > 0]
-
-
-def _thin(items: list[Any], limit: int | None) -> list[Any]:
-    """Keep ``limit`` evenly spaced items of each group, or of the list."""
-    if limit is None:
-        return items
-    groups: dict[str, list[Any]] = {}
-    for item in items:
-        groups.setdefault(getattr(item, "group", ""), []).append(item)
-    kept = []
-    for members in groups.values():
-        step = max(len(members) / limit, 1.0)
-        kept += [members[int(index * step)] for index in range(min(limit, len(members)))]
-    return kept

@@ -14,12 +14,14 @@ from napari_sam.core.errors import CheckpointError, ConfigError
 from napari_sam.model.builders import build_sam
 from napari_sam.model.devices import resolve_device, translate_torch_errors
 from napari_sam.model.execution import execution_for
+from napari_sam.model.iou_calibration import IouCalibration
 from napari_sam.model.registry import MODELS, ModelEntry, find_model
 from napari_sam.model.sam import Sam
 from napari_sam.model.store import model_path, verify_file
 from napari_sam.model.weight_files import read_state_dict
 
 __all__ = [
+    "CALIBRATION_KEY",
     "build_from_state",
     "check_weights",
     "detect_architecture",
@@ -28,6 +30,9 @@ __all__ = [
 ]
 
 StateDict = dict[str, Tensor]
+
+CALIBRATION_KEY = "mask_decoder.iou_calibration.values"
+"""The map of predicted IoU in a file of the compact model, if it has one."""
 
 _SHOWN_NAMES = 4
 _EMBED_DIMS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}
@@ -161,7 +166,12 @@ def build_from_state(architecture: str, state: StateDict, *, source: str) -> Sam
     with torch.device("meta"), _NoRandomNumbers():
         has_head = any(name.startswith("instance_head.") for name in state)
         skeleton = build_sam(architecture, instance_head=has_head)
+        if architecture == "compact" and CALIBRATION_KEY in state:
+            tokens = skeleton.mask_decoder.num_mask_tokens
+            knots = max(state[CALIBRATION_KEY].numel() // tokens, 2)
+            skeleton.mask_decoder.iou_calibration = IouCalibration(torch.empty(tokens, knots))
     check_weights(architecture, skeleton.state_dict(), state, source)
+    _check_calibration(state, source)
     skeleton.load_state_dict(state, assign=True)
     # a new shell, because the pixel statistics are no weights and still on the meta device
     return Sam(
@@ -306,6 +316,17 @@ def _check_shapes(
             f"{source!r} has {len(wrong)} weights of another shape ({_some(wrong)})",
             rule=f"It has to hold exactly the weights of a {architecture} model",
             cure="Use a checkpoint trained at the architecture's own input size and widths",
+        )
+
+
+def _check_calibration(state: Mapping[str, Tensor], source: str) -> None:
+    """Refuse a map of predicted IoU that would put better masks below worse ones."""
+    values = state.get(CALIBRATION_KEY)
+    if values is not None and not (values.isfinite().all() and (values.diff() > 0).all()):
+        raise CheckpointError(
+            f"{source!r} has a map of predicted IoU, {CALIBRATION_KEY}, that does not rise",
+            rule="Calibrated values are finite, and rise from each knot to the next",
+            cure="Write the map anew with: napari-sam calibrate",
         )
 
 

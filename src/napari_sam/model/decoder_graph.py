@@ -264,7 +264,7 @@ def decode_masks(
     variant = (
         (masks.start, masks.stop, n_skips, has_fine),
         execution_for(image_pe.device),
-        tuple(weight.data_ptr() for weight in decoder.parameters()),
+        tuple(weight.data_ptr() for weight in (*decoder.parameters(), *decoder.buffers())),
     )
     logits, predicted_iou = calls(decode, inputs, variant)
     return logits, predicted_iou

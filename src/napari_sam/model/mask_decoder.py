@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from napari_sam.model.decoder_plan import DecoderPlan
 from napari_sam.model.execution import execution_for
+from napari_sam.model.iou_calibration import IouCalibration
 from napari_sam.model.layers import MLP, ImageFeatures, ImageIdentity, LayerNorm2d
 from napari_sam.model.mask_drawing import DrawnMaps, UpscalingLayers, draw_in_strips
 from napari_sam.model.prompt_encoder import PromptEmbeddings
@@ -67,6 +68,11 @@ class MaskDecoder(nn.Module):
         unless given, as in SAM.
     mixing : PromptMixing, optional
         Convolutions before the transformer; SAM has none.
+
+    Attributes
+    ----------
+    iou_calibration : IouCalibration or None
+        Corrects every predicted IoU, where the model's file has a map for it; SAM has none.
     """
 
     def __init__(
@@ -99,6 +105,7 @@ class MaskDecoder(nn.Module):
         self.iou_prediction_head = MLP(
             transformer_dim, iou_head_hidden_dim, self.num_mask_tokens, iou_head_depth
         )
+        self.iou_calibration: IouCalibration | None = None
         self._plans: Recent[DecoderPlan] = Recent(1)
         self._drawing: Recent[tuple[list[Tensor], UpscalingLayers]] = Recent(1)
 
@@ -209,6 +216,8 @@ class MaskDecoder(nn.Module):
     def _decoded(self, tokens: Tensor, image_tokens: Tensor, masks: slice) -> DecodedTokens:
         mask_tokens = tokens[:, 1 : 1 + self.num_mask_tokens][:, masks]
         predicted_iou = self.iou_prediction_head(tokens[:, 0])[:, masks]
+        if self.iou_calibration is not None:
+            predicted_iou = self.iou_calibration(predicted_iou, masks)
         return DecodedTokens(mask_tokens, image_tokens, predicted_iou)
 
     def draw_masks(

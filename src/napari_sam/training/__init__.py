@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         TeacherEncoded,
         distill,
     )
-    from napari_sam.training.export import export_model
+    from napari_sam.training.export import export_calibrated, export_model
     from napari_sam.training.fine_tuning import Measured, Offered, fine_tune, fine_tune_config
     from napari_sam.training.loop import (
         Started,
@@ -43,6 +43,7 @@ __all__ = [
     "TrainEvent",
     "Validated",
     "distill",
+    "export_calibrated",
     "export_model",
     "fine_tune",
     "fine_tune_config",
@@ -57,7 +58,7 @@ _HOMES = {
     "config": ("TrainConfig", "load_config"),
     "distill_config": ("DistillConfig", "load_distill_config"),
     "distillation": ("DistillEvent", "DistillStepDone", "TeacherEncoded", "distill"),
-    "export": ("export_model",),
+    "export": ("export_calibrated", "export_model"),
     "fine_tuning": ("Measured", "Offered", "fine_tune", "fine_tune_config"),
     "loop": ("Started", "StepDone", "Stopped", "TrainEvent", "Validated", "train"),
     "synthetic": ("synthetic_image", "synthetic_stack"),

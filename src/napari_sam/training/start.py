@@ -17,6 +17,7 @@ def build_start_model(model: str) -> Sam:
 
     Every model gets an instance head. Where the file has none, or one of another build, the head
     starts from random weights.
+    A map of predicted IoU is left out: it fits the predictions before training alone.
 
     Raises
     ------
@@ -49,10 +50,11 @@ def freeze_parts(sam: Sam, trained: str) -> None:
 
 
 def _with_weights(path: Path) -> Sam:
-    from napari_sam.model.checkpoints import check_weights, detect_architecture
+    from napari_sam.model.checkpoints import CALIBRATION_KEY, check_weights, detect_architecture
     from napari_sam.model.weight_files import read_state_dict
 
     state = read_state_dict(path)
+    state.pop(CALIBRATION_KEY, None)
     architecture = detect_architecture(state)
     sam = build_sam(architecture, instance_head=True)
     own = sam.state_dict()
