@@ -47,7 +47,7 @@ def test_train_then_evaluate(
     config: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _run("train", config, "--device", "cpu", "--threads", 1) == 0
-    assert "model.safetensors" in capsys.readouterr().out.replace("\n", "")
+    assert "model.safetensors (step 2)" in capsys.readouterr().out.replace("\n", "")
     model = tmp_path / "run" / "model.safetensors"
     arguments = ("--max-objects", 2, "--max-clicks", 5, "--points-per-side", 4)
     report = tmp_path / "report"

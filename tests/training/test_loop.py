@@ -28,6 +28,7 @@ from napari_sam.training import loop as loop_module
 from napari_sam.training.batches import BatchSource, load_training_images
 from napari_sam.training.checkpoint import load_checkpoint
 from napari_sam.training.step import _correct, _draw_rounds, _Prompted, training_losses
+from napari_sam.training.validation import GroupScores
 from tiny_models import tiny_sam
 
 
@@ -86,7 +87,8 @@ def test_events_log_and_export(config: TrainConfig, tmp_path: Path) -> None:
     assert (first.iteration, last.iteration) == (2, 4)
     score = last.scores["nuclei fluorescence"]
     assert 0 <= score.click <= score.click_best <= 1
-    assert isinstance(events[-1], Stopped)
+    stopped = events[-1]
+    assert isinstance(stopped, Stopped)
     folder = Path(config.output)
     rows = list(csv.DictReader((folder / "steps.csv").read_text().splitlines()))
     assert [row["iteration"] for row in rows] == ["1", "2", "3", "4"]
@@ -94,7 +96,7 @@ def test_events_log_and_export(config: TrainConfig, tmp_path: Path) -> None:
         assert curves.size[0] > 500
     assert [type(event) for event in train(config)] == [Started, Stopped]  # nothing left to do
 
-    path = export_model(events[-1].checkpoint, tmp_path / "model.safetensors")
+    path = export_model(stopped.checkpoint, tmp_path / "model.safetensors")
     from safetensors import safe_open
 
     with safe_open(path, "pt") as file:
@@ -117,6 +119,67 @@ def test_a_stopped_run_goes_on_to_the_same_weights(config: TrainConfig, tmp_path
     assert all(torch.equal(straight[name], again[name]) for name in straight)
     rows = (tmp_path / "resumed" / "steps.csv").read_text().splitlines()
     assert len(rows) == 5
+
+
+def _scored(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
+    """Let the validations of a run give these scores, one after the other."""
+    scores = iter(values)
+
+    def validate(*_: object) -> dict[str, GroupScores]:
+        value = next(scores)
+        return {
+            "nuclei": GroupScores(click=value - 0.1, click_best=1, click_single=1, box=value + 0.1),
+            "axons": GroupScores(click=value, click_best=0, click_single=0, box=value),
+        }
+
+    monkeypatch.setattr(loop_module, "validate", validate)
+
+
+def test_the_best_validation_is_what_is_exported(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors import safe_open
+
+    config = dataclasses.replace(config, validate_every=1, checkpoint_every=1)
+    _scored(monkeypatch, 0.5, 0.7, 0.6, 0.7)
+    events = []
+    for event in (steps := train(config)):
+        events.append(event)
+        if isinstance(event, Validated) and event.iteration == 3:
+            break
+    steps.close()
+    events += train(config)  # goes on, and still knows its best
+    assert [e.is_best for e in events if isinstance(e, Validated)] == [True, True, False, False]
+    stopped = events[-1]
+    assert isinstance(stopped, Stopped)
+    assert (stopped.iteration, stopped.best_iteration) == (4, 2)
+    kept, last = load_checkpoint(stopped.best), load_checkpoint(stopped.checkpoint)
+    assert kept["score"] == pytest.approx(0.7)
+    assert any(not torch.equal(kept["average"][n], last["average"][n]) for n in kept["average"])
+    path = export_model(stopped.best, tmp_path / "model.safetensors")
+    name = "mask_decoder.iou_token.weight"
+    with safe_open(path, "pt") as file:
+        assert file.metadata()["iterations"] == "2"
+        assert torch.equal(file.get_tensor(name), kept["average"][name].half())
+    assert next(reversed(list(train(config)))) == stopped  # nothing left to do, the same best
+
+
+def test_a_run_that_begins_anew_forgets_the_best_of_the_last(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _scored(monkeypatch, 0.9, 0.9, 0.2, 0.3)
+    (*_, stopped) = train(config)
+    assert stopped.best_iteration == 2
+    stopped.checkpoint.unlink()
+    (*_, stopped) = train(config)
+    assert stopped.best_iteration == 4
+
+
+def test_without_a_validation_split_the_last_weights_are_exported(config: TrainConfig) -> None:
+    (Path(config.data) / "index.csv").unlink()
+    (*_, validated, stopped) = train(config)
+    assert validated == Validated(4, {}, False)
+    assert (stopped.best, stopped.best_iteration) == (stopped.checkpoint, 4)
 
 
 def _last_step(events: Iterator[object]) -> int:

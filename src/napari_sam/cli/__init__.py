@@ -43,7 +43,9 @@ _SUBCOMMANDS = {
     "models": _Subcommand(
         "napari_sam.cli.models", "models", "List, download, import and remove models."
     ),
-    "train": _Subcommand("napari_sam.cli.train", "train", "Train a model, or fine-tune it on your images."),
+    "train": _Subcommand(
+        "napari_sam.cli.train", "train", "Train a model, or fine-tune it on your images."
+    ),
     "distill": _Subcommand(
         "napari_sam.cli.distill", "distill", "Train a small image encoder after a large model's."
     ),

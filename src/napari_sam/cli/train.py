@@ -49,7 +49,8 @@ def train(
     others.
 
     Progress is saved every few minutes and on Ctrl-C; the same command goes on. At the end
-    model.safetensors is in the run's folder, beside the log and its curves.
+    model.safetensors is in the run's folder, beside the log and its curves: the weights of the
+    best validation; or the last, where DATA has no index with a split val, and of a folder.
     """
     if source.is_dir():
         from napari_sam.training.fine_tuning import fine_tune, fine_tune_config
@@ -103,7 +104,8 @@ def _run(options: TrainConfig, events: Iterator[FineTuneEvent]) -> None:
                 figures = f"loss {event.loss:.3f}  IoU {event.train_iou:.3f}"
                 progress.show("training", event.iteration, options.iterations, figures)
             elif isinstance(event, Validated):
-                console.print(f"step {event.iteration}, mean IoU: 1 click / best of 3 / box")
+                mark = ", the best so far" if event.is_best else ""
+                console.print(f"step {event.iteration}{mark}, mean IoU: 1 click / best of 3 / box")
                 for group, score in event.scores.items():
                     console.print(
                         f"  {score.click:.3f} / {score.click_best:.3f} / {score.box:.3f}  {group}",
@@ -116,8 +118,8 @@ def _run(options: TrainConfig, events: Iterator[FineTuneEvent]) -> None:
                 console.print(_gain_table(*(each.scores for each in measured)))
                 console.print(_verdict(event), soft_wrap=True)
             elif isinstance(event, Stopped) and not measured:  # else the new model is offered
-                path = export_model(event.checkpoint, event.checkpoint.parent / "model.safetensors")
-                console.print(f"Model: {path}")
+                path = export_model(event.best, event.best.parent / "model.safetensors")
+                console.print(f"Model: {path} (step {event.best_iteration})")
 
 
 _SHOWN = {

@@ -1,4 +1,4 @@
-"""Training checkpoints: everything a run needs to go on as if it had never stopped."""
+"""Training checkpoints: what a run needs to go on as if it had never stopped, and its best."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from torch import nn
 
 from napari_sam.core.errors import CheckpointError, ConfigError
 
-__all__ = ["MovingAverage", "load_checkpoint", "refuse_other_run", "save_checkpoint"]
+__all__ = [
+    "BestAverage",
+    "MovingAverage",
+    "load_checkpoint",
+    "refuse_other_run",
+    "save_checkpoint",
+]
 
 
 class MovingAverage:
@@ -40,6 +46,38 @@ class MovingAverage:
                 average.lerp_(value, 1 - decay)
             else:
                 average.copy_(value)
+
+
+class BestAverage:
+    """The averaged weights of the best validation so far, in a file of their own.
+
+    Parameters
+    ----------
+    path : Path
+        The file; it is read where there is one, for the run goes on.
+
+    Attributes
+    ----------
+    iteration : int
+        Steps before this validation; 0 before the first.
+    score : float
+        Its score; negative before the first.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.iteration, self.score = 0, -1.0
+        if path.exists():
+            state = load_checkpoint(path)
+            self.iteration, self.score = int(state["iteration"]), float(state["score"])
+
+    def offer(self, score: float, state: dict[str, Any]) -> bool:
+        """Keep ``state`` if its score is the best, and tell whether it is."""
+        if score <= self.score:
+            return False
+        save_checkpoint(self.path, state | {"score": score})
+        self.iteration, self.score = int(state["iteration"]), score
+        return True
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

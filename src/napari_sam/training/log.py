@@ -6,16 +6,20 @@ import csv
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_sam.training.step import StepLosses
 from napari_sam.training.validation import GroupScores
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 __all__ = ["StepLog", "TrainingLog"]
 
-STEP_COLUMNS = ("loss", "mask", "iou", "proposals", "train_iou", "seconds")
+LOSS_PARTS = ("mask", "iou", "proposals")
+STEP_COLUMNS = ("loss", *LOSS_PARTS, "train_iou", "seconds")
 SCORE_COLUMNS = ("iteration", "group", *(f.name for f in dataclasses.fields(GroupScores)))
 
 
@@ -69,42 +73,61 @@ class TrainingLog(StepLog):
         row = [total, losses.mask, losses.iou, losses.proposals, losses.train_iou, seconds]
         self.add_row(iteration, row)
 
-    def add_validation(self, iteration: int, scores: dict[str, GroupScores]) -> None:
-        """Write the scores of each group, and draw the curves anew."""
+    def add_validation(
+        self, iteration: int, scores: dict[str, GroupScores], best_iteration: int
+    ) -> None:
+        """Write the scores of each group, and draw the curves anew with the best step marked."""
         rows = [
             [iteration, group, *(f"{value:.4f}" for value in dataclasses.astuple(score))]
             for group, score in scores.items()
         ]
         _append(self.scores_path, SCORE_COLUMNS, rows)
         self.flush()
-        self.draw_curves()
+        self.draw_curves(best_iteration)
 
     def truncate(self, iteration: int) -> None:
         """Drop what was logged after ``iteration``: a resumed run does it again."""
         super().truncate(iteration)
         _truncate(self.scores_path, iteration)
 
-    def draw_curves(self) -> None:
-        """Draw ``curves.png``: training IoU, then one click and one box by group."""
+    def draw_curves(self, best_iteration: int = 0) -> None:
+        """Draw ``curves.png``: training IoU, the parts of the loss, then validation by group.
+
+        A dashed line marks ``best_iteration``, unless it is 0.
+        """
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(9, 10), layout="constrained")
+        figure = Figure(figsize=(9, 13), layout="constrained")
         FigureCanvasAgg(figure)  # draws into memory, whatever screen there is
-        top, *below = figure.subplots(3, 1, sharex=True)
+        top, losses, *below = figure.subplots(4, 1, sharex=True)
         top.plot(*zip(*_smooth(_read(self.steps_path, "train_iou")), strict=True))
         top.set_ylabel("training IoU, first prompt")
+        self._draw_losses(losses)
         groups = sorted({row["group"] for row in _rows(self.scores_path)})
         for axes, column, title in zip(below, ("click", "box"), ("1 click", "box"), strict=True):
             for group in groups:
                 curve = _read(self.scores_path, column, group=group)
                 axes.plot(*zip(*curve, strict=True), marker=".", label=group)
+            if best_iteration:
+                label = f"best, step {best_iteration}"
+                axes.axvline(best_iteration, color="grey", linestyle="--", label=label)
             axes.set_ylabel(f"validation IoU, {title}")
             axes.set_ylim(0, 1)
         if groups:
             below[0].legend(fontsize="small")
         below[-1].set_xlabel("iteration")
         figure.savefig(self.folder / "curves.png", dpi=100)
+
+    def _draw_losses(self, axes: Axes) -> None:
+        """Draw each part of the loss that is there, on a scale of logarithms."""
+        for part in LOSS_PARTS:
+            curve = _smooth(_read(self.steps_path, part))
+            if any(value > 0 for _, value in curve):
+                axes.plot(*zip(*curve, strict=True), label=part)
+        axes.set_yscale("log")
+        axes.set_ylabel("parts of the loss")
+        axes.legend(fontsize="small")
 
 
 Curve = list[tuple[float, float]]

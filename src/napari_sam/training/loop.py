@@ -18,6 +18,7 @@ from napari_sam.model import resolve_device
 from napari_sam.model.sam import Sam
 from napari_sam.training.batches import Batch, BatchSource, load_training_images
 from napari_sam.training.checkpoint import (
+    BestAverage,
     MovingAverage,
     load_checkpoint,
     refuse_other_run,
@@ -38,12 +39,14 @@ from napari_sam.training.validation import (
     GroupScores,
     ValidationCrop,
     draw_validation_crops,
+    overall_score,
     validate,
 )
 
 __all__ = ["Started", "StepDone", "Stopped", "TrainEvent", "Validated", "train"]
 
 CHECKPOINT_NAME = "checkpoint.pt"
+BEST_NAME = "best.pt"
 
 
 @dataclass(frozen=True)
@@ -68,18 +71,34 @@ class StepDone:
 
 @dataclass(frozen=True)
 class Validated:
-    """The averaged weights were scored on the validation split."""
+    """The averaged weights were scored on the validation split: the best so far, or not."""
 
     iteration: int
     scores: dict[str, GroupScores]
+    is_best: bool
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """The run is over; its checkpoint is in ``checkpoint``."""
+    """The run is over.
+
+    Attributes
+    ----------
+    iteration : int
+        Steps taken.
+    checkpoint : Path
+        What a run goes on from.
+    best : Path
+        What to export: the averaged weights of the best validation, or the checkpoint where there
+        was no validation.
+    best_iteration : int
+        Steps before the weights in ``best``.
+    """
 
     iteration: int
     checkpoint: Path
+    best: Path
+    best_iteration: int
 
 
 TrainEvent = Started | StepDone | Validated | Stopped
@@ -89,7 +108,9 @@ def train(config: TrainConfig) -> Iterator[TrainEvent]:
     """Train a model.
 
     A checkpoint is written every ``checkpoint_every`` steps and when the generator is closed; the
-    same call goes on from it. Crops and prompts depend on the seed and the step alone.
+    same call goes on from it. Crops and prompts depend on the seed and the step alone. Beside it,
+    the averaged weights of the best validation are kept: those of the highest mean over the groups
+    of the mean of ``click`` and ``box``.
 
     Parameters
     ----------
@@ -110,13 +131,13 @@ def train(config: TrainConfig) -> Iterator[TrainEvent]:
     run = _Run(config)
     yield Started(run.iteration, config.iterations, len(run.images), str(run.device))
     if run.finished:
-        yield Stopped(run.iteration, run.checkpoint_path)
+        yield run.stopped()
         return
     try:
         yield from run.steps()
     finally:
         run.save()
-    yield Stopped(run.iteration, run.checkpoint_path)
+    yield run.stopped()
 
 
 class _Run:
@@ -143,6 +164,7 @@ class _Run:
         self.log = TrainingLog(self.folder)
         self.iteration = 0
         self._resume()
+        self.best = BestAverage(self.folder / BEST_NAME)
         self.validation = self._validation_crops()
 
     @property
@@ -170,15 +192,28 @@ class _Run:
 
     def save(self) -> None:
         """Write the checkpoint."""
-        state: dict[str, Any] = {
-            "iteration": self.iteration,
-            "config": json.dumps(dataclasses.asdict(self.config)),
+        state = self._exportable() | {
             "model": self.model.state_dict(),
-            "average": self.average.state,
             "optimizer": self.optimizer.state_dict(),
         }
         save_checkpoint(self.checkpoint_path, state)
         self.log.flush()
+
+    def stopped(self) -> Stopped:
+        """Say how far the run got, and which weights are its best."""
+        if self.best.iteration:
+            best = (self.best.path, self.best.iteration)
+        else:
+            best = (self.checkpoint_path, self.iteration)
+        return Stopped(self.iteration, self.checkpoint_path, *best)
+
+    def _exportable(self) -> dict[str, Any]:
+        """Return what a model file is made from."""
+        return {
+            "iteration": self.iteration,
+            "config": json.dumps(dataclasses.asdict(self.config)),
+            "average": self.average.state,
+        }
 
     def _step(self, batch: Batch) -> StepLosses:
         config = self.config
@@ -200,8 +235,9 @@ class _Run:
         self.model.load_state_dict(self.average.state)
         scores = validate(self.model.eval(), self.validation)
         self.model.load_state_dict(own)
-        self.log.add_validation(self.iteration, scores)
-        return Validated(self.iteration, scores)
+        is_best = bool(scores) and self.best.offer(overall_score(scores), self._exportable())
+        self.log.add_validation(self.iteration, scores, self.best.iteration)
+        return Validated(self.iteration, scores, is_best)
 
     def _validation_crops(self) -> list[ValidationCrop]:
         images = load_training_images(
@@ -211,6 +247,7 @@ class _Run:
 
     def _resume(self) -> None:
         if not self.checkpoint_path.exists():
+            (self.folder / BEST_NAME).unlink(missing_ok=True)  # of a run that began anew
             return
         state = load_checkpoint(self.checkpoint_path)
         before = json.loads(state["config"])

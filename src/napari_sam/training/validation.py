@@ -15,7 +15,13 @@ from napari_sam.training.augment import TrainingImage, take_crop
 from napari_sam.training.crop_frame import CropFrame
 from napari_sam.training.losses import iou_targets
 
-__all__ = ["GroupScores", "ValidationCrop", "draw_validation_crops", "validate"]
+__all__ = [
+    "GroupScores",
+    "ValidationCrop",
+    "draw_validation_crops",
+    "overall_score",
+    "validate",
+]
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,11 @@ def validate(model: Sam, crops: list[ValidationCrop]) -> dict[str, GroupScores]:
         group: GroupScores(*np.concatenate(parts).mean(axis=0).tolist())
         for group, parts in rows.items()
     }
+
+
+def overall_score(scores: dict[str, GroupScores]) -> float:
+    """Mean over the groups of the mean of ``click`` and ``box``, by which weights are chosen."""
+    return float(np.mean([(score.click + score.box) / 2 for score in scores.values()]))
 
 
 def _score_crop(model: Sam, crop: ValidationCrop) -> NDArray[np.float64]:
