@@ -12,6 +12,16 @@ from napari_sam import cli
 from napari_sam.core.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
+SUBCOMMANDS = (
+    "segment",
+    "models",
+    "train",
+    "distill",
+    "calibrate",
+    "evaluate",
+    "compare",
+    "demo",
+)
 
 
 def install_subcommand(monkeypatch: pytest.MonkeyPatch, body: object) -> None:
@@ -33,13 +43,11 @@ def exit_status(arguments: list[str]) -> int:
 def test_help_lists_every_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_status(["--help"]) == 0
     text = capsys.readouterr().out
-    for name in ("segment", "models", "train", "distill", "calibrate", "evaluate", "demo"):
+    for name in SUBCOMMANDS:
         assert f"\n  {name} " in text
 
 
-@pytest.mark.parametrize(
-    "name", ["segment", "models", "train", "distill", "calibrate", "evaluate", "demo"]
-)
+@pytest.mark.parametrize("name", SUBCOMMANDS)
 def test_each_subcommand_has_its_own_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_status([name, "--help"]) == 0
     assert capsys.readouterr().out.startswith(f"Usage: napari-sam {name}")

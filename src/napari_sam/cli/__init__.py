@@ -55,6 +55,7 @@ _SUBCOMMANDS = {
     "evaluate": _Subcommand(
         "napari_sam.cli.evaluate", "evaluate", "Measure a model on labelled images."
     ),
+    "compare": _Subcommand("napari_sam.cli.compare", "compare", "Compare two reports of evaluate."),
     "demo": _Subcommand("napari_sam.cli.demo", "demo", "Segment a sample stack and show it."),
 }
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_sam.evaluation.calibration import fit_iou_calibration, rate_images
+    from napari_sam.evaluation.comparison import Comparison, Difference, compare_reports
     from napari_sam.evaluation.datasets import LabelledImage, PairEntry, iter_images, list_pairs
     from napari_sam.evaluation.interactive import InteractiveScores, score_interactive
     from napari_sam.evaluation.metrics import (
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Comparison",
+    "Difference",
     "EvaluationConfig",
     "ImageScores",
     "InteractiveScores",
@@ -46,6 +49,7 @@ __all__ = [
     "Reliability",
     "average_recall",
     "collect_pairs",
+    "compare_reports",
     "evaluate",
     "fit_iou_calibration",
     "iter_images",
@@ -64,6 +68,7 @@ __all__ = [
 
 _HOMES = {
     "calibration": ("fit_iou_calibration", "rate_images"),
+    "comparison": ("Comparison", "Difference", "compare_reports"),
     "datasets": ("LabelledImage", "PairEntry", "iter_images", "list_pairs"),
     "interactive": ("InteractiveScores", "score_interactive"),
     "metrics": (

@@ -21,7 +21,9 @@ KNOTS = 17
 """Predictions from 0 to 1 that a map has a value for."""
 
 BINS = 12
-MASKS_PER_BIN = 8
+MASKS_PER_BIN = 25
+"""Fewer leave so much chance in a bin's mean that the choice between masks suffers."""
+
 MIN_MASKS = 50
 """Masks of a token from which on a map is fitted."""
 
@@ -140,7 +142,7 @@ def _fit(pairs: IouPairs) -> FloatArray:
     from scipy.optimize import isotonic_regression
 
     order = np.argsort(pairs.predicted, kind="stable")
-    bins = np.array_split(order, min(BINS, len(order) // MASKS_PER_BIN))
+    bins = np.array_split(order, max(1, min(BINS, len(order) // MASKS_PER_BIN)))
     predicted = np.array([pairs.predicted[index].mean() for index in bins])
     true = np.array([pairs.true[index].mean() for index in bins])
     fitted = isotonic_regression(true, weights=[len(index) for index in bins]).x

@@ -73,7 +73,7 @@ class BestAverage:
 
     def offer(self, score: float, state: dict[str, Any]) -> bool:
         """Keep ``state`` if its score is the best, and tell whether it is."""
-        if score <= self.score:
+        if not score > self.score:
             return False
         save_checkpoint(self.path, state | {"score": score})
         self.iteration, self.score = int(state["iteration"]), score

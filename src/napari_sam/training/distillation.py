@@ -139,7 +139,7 @@ def distill(config: DistillConfig) -> Iterator[DistillEvent]:
             yield from run.steps()
         finally:
             run.save()
-    yield Stopped(run.iteration, run.checkpoint_path)
+    yield Stopped(run.iteration, run.checkpoint_path, run.checkpoint_path, run.iteration)
 
 
 def distillation_losses(
