@@ -195,6 +195,33 @@ def test_moving_a_threshold_does_not_ask_the_model(viewer: napari.Viewer) -> Non
         hook.remove()
 
 
+def test_a_watershed_is_cut_anew_without_the_model(viewer: napari.Viewer) -> None:
+    image, truth = nuclei(160, seed=1)
+    viewer.add_image(image)
+    widget = open_widget(viewer)
+    form = widget.form
+    form.choose_preset("watershed")
+    assert form.modes.key == "watershed"
+    assert form.values["foreground_thresh"].enabled
+    assert not form.values["points_per_side"].enabled
+    run_slice(widget)
+    preview = widget.search.preview.layer
+    assert found_fraction(truth, preview.data) >= 0.5
+    before, area, calls = preview.data.copy(), np.count_nonzero(preview.data), []
+    sam = widget.search.found.predictor.sam
+    hook = sam.image_encoder.register_forward_pre_hook(lambda *_: calls.append(1))
+    form.values["foreground_thresh"].value = 0.3
+    wait_until(lambda: np.count_nonzero(preview.data) > area)
+    same = (before > 0) & (preview.data > 0)  # colours stay though edges move
+    assert (before[same] == preview.data[same]).mean() > 0.9
+    assert not calls
+    hook.remove()
+    form.modes._on_activated(form.modes.findData("grid"))  # as the user does
+    assert not form.values["foreground_thresh"].enabled
+    assert form.values["points_per_side"].enabled
+    assert "options before" in widget.result_panel.count.text()
+
+
 def test_what_the_model_is_needed_for_is_said(viewer: napari.Viewer) -> None:
     viewer.add_image(nuclei()[0])
     widget = open_widget(viewer)
@@ -381,6 +408,9 @@ def test_presets_that_need_an_instance_head_are_greyed_for_others(screen: None) 
     greyed = form.presets.model().item(form.presets.findData("automatic"))
     assert not greyed.isEnabled()
     assert "does not propose points" in greyed.toolTip()
+    maps = form.modes.model().item(form.modes.findData("watershed"))
+    assert not maps.isEnabled()
+    assert "no maps" in maps.toolTip()
     assert form.presets.key == "grid"
     assert form.automatic.given() == {"points_per_side": 32, "mode": "grid"}
     shown = form.values["pred_iou_thresh"].value, form.values["stability_score_thresh"].value
