@@ -14,7 +14,7 @@ __all__ = ["Paint", "draw_coverage", "draw_diameter", "scatter", "tissue"]
 
 Paint = Callable[[Canvas, NDArray[np.float64], np.random.Generator], None]
 
-MOST_TRIES = 420
+MOST_TRIES = 340
 """Objects tried in an image of 256 x 256, so that small ones do not take for ever."""
 
 

@@ -100,6 +100,7 @@ def _cells(shape_yx: tuple[int, int], diameter: float, rng: np.random.Generator)
     shared = float(rng.uniform(0, np.pi)) if rng.random() < 0.4 else float("nan")
     rounded = float(rng.choice([0.0, 0.05, 0.15]))
     free = rng.uniform(0.65, 0.95)
+    most = 6 if diameter > 30 else 4  # processes; more would not be seen on small cells
     paint: Blobs | Branched
     if habit == "epithelial":
         missing = float(rng.choice([0.0, 0.05, 0.3]))
@@ -112,11 +113,13 @@ def _cells(shape_yx: tuple[int, int], diameter: float, rng: np.random.Generator)
             diameter, (2, 2), (0.8, 2.0), rng.uniform(0.5, 0.8), 0.3, free, rounded, shared
         )
     elif habit == "branched":
-        paint = Branched(diameter, (2, 6), (0.6, 1.8), rng.uniform(0.45, 0.7), 0.2, free, rounded)
+        paint = Branched(
+            diameter, (2, most), (0.6, 1.8), rng.uniform(0.45, 0.7), 0.2, free, rounded
+        )
     else:
         web = rng.uniform(0.3, 0.8)
         paint = Branched(
-            diameter, (2, 6), (0.5, 1.1), rng.uniform(0.7, 1.0), web, free, rounded, shared
+            diameter, (2, most), (0.5, 1.1), rng.uniform(0.7, 1.0), web, free, rounded, shared
         )
     scatter(canvas, paint, draw_coverage(rng, 0.04, 0.9), rng)
     return canvas.finish()
