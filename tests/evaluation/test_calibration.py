@@ -11,6 +11,7 @@ from PIL import Image
 from napari_sam.core.errors import InputError
 from napari_sam.evaluation import IouPairs, fit_iou_calibration, list_pairs, rate_images
 from napari_sam.evaluation.calibration import KNOTS
+from napari_sam.evaluation.reliability import concatenate
 from napari_sam.predict import SamPredictor
 from tiny_models import tiny_sam
 
@@ -41,14 +42,15 @@ def test_a_map_rises_even_where_predictions_say_nothing() -> None:
     values = fit_iou_calibration([[useless, upside_down, constant, beyond]])
     assert np.isfinite(values).all()
     assert (np.diff(values, axis=1) > 0).all()
+    assert (values[1] == values[2:]).all()  # so that no map changes the choice between the masks
     assert values.min() >= 0
     assert values.max() <= 1.01
 
 
 def test_images_are_joined_and_too_few_masks_refused() -> None:
-    parts = [[_pairs(30, seed)] for seed in range(2)]
-    joined = IouPairs(*(np.concatenate(both) for both in zip(*(p[0] for p in parts), strict=True)))
-    np.testing.assert_array_equal(fit_iou_calibration(parts), fit_iou_calibration([[joined]]))
+    parts = [[_pairs(30, seed), _pairs(80, seed)] for seed in range(2)]
+    joined = [concatenate(list(token)) for token in zip(*parts, strict=True)]
+    np.testing.assert_array_equal(fit_iou_calibration(parts), fit_iou_calibration([joined]))
     with pytest.raises(InputError, match="30 masks"):
         fit_iou_calibration(parts[:1])
     with pytest.raises(InputError, match="0 masks"):

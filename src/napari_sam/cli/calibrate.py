@@ -35,8 +35,8 @@ def calibrate(
     """Fit the predicted IoU of MODEL, the compact one, to the true IoU on DATA.
 
     MODEL is a name or a file, DATA a folder of labelled images: an index.csv, or images/ and
-    labels/ with files of the same names. Masks stay as they are; what changes is how they are
-    rated, and with it which of three is chosen.
+    labels/ with files of the same names. Masks stay as they are, and so does which of three is
+    chosen; what changes is the IoU that they promise.
     """
     from rich.console import Console
     from rich.progress import track

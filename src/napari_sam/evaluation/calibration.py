@@ -22,10 +22,10 @@ KNOTS = 17
 
 BINS = 12
 MASKS_PER_BIN = 25
-"""Fewer leave so much chance in a bin's mean that the choice between masks suffers."""
+"""Fewer leave much chance in a bin's mean."""
 
 MIN_MASKS = 50
-"""Masks of a token from which on a map is fitted."""
+"""Masks from which on a map is fitted."""
 
 MIN_SLOPE = 1e-3
 """What is fitted flat still rises a little, so that masks keep their order."""
@@ -75,11 +75,12 @@ def rate_images(
 
 
 def fit_iou_calibration(rated: list[list[IouPairs]]) -> FloatArray:
-    """Fit a rising map from predicted to true IoU for each mask token.
+    """Fit a rising map from predicted to true IoU: one for the single mask, one for the others.
 
     Means of bins of equally many masks are made to rise by pooling adjacent violators (Zadrozny
     and Elkan 2002, section 3.2, by way of bins), and joined by straight lines. A prediction of 0
-    stays 0.
+    stays 0. The masks of a click share a map, so calibration never changes which one is chosen:
+    with a map for each token, chance in the maps decides between masks that are nearly as good.
 
     Parameters
     ----------
@@ -94,17 +95,19 @@ def fit_iou_calibration(rated: list[list[IouPairs]]) -> FloatArray:
     Raises
     ------
     InputError
-        If there are fewer than 50 masks of each token.
+        If there are fewer than 50 masks of either kind.
     """
-    tokens = [concatenate(list(token)) for token in zip(*rated, strict=True)]
-    fewest = min((len(token.true) for token in tokens), default=0)
+    single = [image[0] for image in rated]
+    multimask = [token for image in rated for token in image[1:]]
+    fewest = min(sum(len(part.true) for part in parts) for parts in (single, multimask))
     if fewest < MIN_MASKS:
         raise InputError(
             f"The images gave {fewest} masks to calibrate predicted IoU with",
             rule=f"It takes {MIN_MASKS} at least",
             cure="Give more images, or raise --max-objects",
         )
-    return np.stack([_fit(token) for token in tokens])
+    shared = _fit(concatenate(multimask))
+    return np.stack([_fit(concatenate(single))] + [shared] * len(rated[0][1:]))
 
 
 def _rate_some(

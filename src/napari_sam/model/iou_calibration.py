@@ -10,9 +10,8 @@ __all__ = ["IouCalibration"]
 class IouCalibration(nn.Module):
     """Corrects predicted IoU by a rising, piecewise linear function for each mask token.
 
-    This is isotonic calibration (Zadrozny and Elkan 2002) in a form that a file can hold. Each
-    token has a function of its own: what one overrates, another underrates, and the mask that is
-    chosen from three is the one of the highest value.
+    This is isotonic calibration (Zadrozny and Elkan 2002) in a form that a file can hold. The token
+    of the single mask answers other prompts than those of multimask output, and errs otherwise.
 
     Parameters
     ----------
