@@ -68,3 +68,4 @@ def test_diameters_leave_room() -> None:
     drawn = [draw_diameter((64, 200), rng, 6, 200) for _ in range(200)]
     assert min(drawn) >= 6
     assert 40 < max(drawn) < 45
+    assert max(draw_diameter((400, 400), rng, 6, 200) for _ in range(200)) > 180

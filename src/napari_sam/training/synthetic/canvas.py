@@ -15,6 +15,9 @@ __all__ = ["MIN_PIXELS", "Canvas", "Labels", "Scene", "Window", "whole_objects"]
 Labels = NDArray[np.int32]
 Window = tuple[slice, slice]
 
+_ANGLES = np.arange(8) * (np.pi / 4)
+_CIRCLE_YX = np.stack([np.sin(_ANGLES), np.cos(_ANGLES)], axis=1)
+
 MIN_PIXELS = 12
 """Smaller objects are not labelled."""
 
@@ -121,6 +124,7 @@ class Canvas:
         self.diameter = diameter
         rows, cols = np.indices(shape_yx, np.float32)
         self.y, self.x = rows, cols
+        self._waver = 2.5 * roughness * diameter + 2  # how far a coordinate moves, at most
         if roughness > 0:
             for plane in (self.y, self.x):
                 wave = smooth_noise(shape_yx, max(grain * diameter, 2.0), rng)
@@ -144,13 +148,25 @@ class Canvas:
             return False
         return bool(self.labels[row, col])
 
+    def crowding(self, centre: NDArray[np.float64], radius: float) -> float:
+        """Probe how much of a circle (row, column) is taken: a fraction of eight points on it."""
+        points = (centre + radius * _CIRCLE_YX).astype(np.intp)
+        inside = ((points >= 0) & (points < self.shape_yx)).all(axis=1)
+        rows, cols = points[inside].T
+        return float(np.count_nonzero(self.labels[rows, cols])) / len(_CIRCLE_YX)
+
     def window(self, centre: NDArray[np.float64], reach: float) -> Window:
         """Find the pixels within ``reach`` of a point: rows and columns, possibly none."""
-        reach += 0.1 * self.diameter + 2  # what the coordinates may waver
-        (height, width), (row, col) = self.shape_yx, centre.tolist()
-        top, left = max(int(row - reach), 0), max(int(col - reach), 0)
-        bottom, right = min(int(row + reach) + 1, height), min(int(col + reach) + 1, width)
-        return slice(top, max(bottom, top)), slice(left, max(right, left))
+        return self.window_around([centre.tolist()], reach)
+
+    def window_around(self, points: list[list[float]], reach: float) -> Window:
+        """Find the rows and columns of pixels within ``reach`` of any of some points."""
+        reach += self._waver
+        sides = []
+        for places, length in zip(zip(*points, strict=True), self.shape_yx, strict=True):
+            low = max(int(min(places) - reach), 0)
+            sides.append(slice(low, max(min(int(max(places) + reach) + 1, length), low)))
+        return sides[0], sides[1]
 
     def offsets(self, window: Window, centre: NDArray[np.float64]) -> tuple[Plane, Plane]:
         """Coordinates of a window's pixels, relative to a point."""

@@ -18,8 +18,8 @@ MOST_TRIES = 340
 """Objects tried in an image of 256 x 256, so that small ones do not take for ever."""
 
 
-MOST_REFUSED = 16
-"""Objects in a row without room, after which a canvas is full."""
+MOST_REFUSED = 10
+"""Objects without room, besides one for every second that had room, until a canvas is full."""
 
 
 def draw_diameter(
@@ -57,12 +57,15 @@ def scatter(canvas: Canvas, paint: Paint, coverage: float, rng: np.random.Genera
     tries = int(min(3 * needed + 6, MOST_TRIES * area / 65536 + 30))
     refused = 0
     for centre in _points(canvas, tries, rng):
-        if canvas.covered >= wanted or refused == MOST_REFUSED or canvas.count > tries:
+        if canvas.covered >= wanted or canvas.count > tries:
             break
-        if not canvas.is_taken(centre):
+        if refused > MOST_REFUSED + canvas.count // 2:
+            break
+        # look before painting in vain, which costs more
+        if not canvas.is_taken(centre) and canvas.crowding(centre, 0.35 * canvas.diameter) < 0.5:
             before = canvas.covered
             paint(canvas, centre, rng)
-            refused = refused + 1 if canvas.covered == before else 0
+            refused += canvas.covered == before
     middle = np.array(canvas.shape_yx) / 2
     for _ in range(20):
         if canvas.covered:
@@ -129,7 +132,7 @@ def tissue(
     second = nearest.copy()
     owner = np.zeros(canvas.shape_yx, np.int32)
     for number, seed, push in zip(numbers.tolist(), seeds, pushes, strict=True):
-        window = canvas.window(seed, (1.9 + unequal) * spacing)
+        window = canvas.window(seed, (1.7 + unequal) * spacing)
         dy, dx = canvas.offsets(window, seed)
         if not dy.size:
             continue

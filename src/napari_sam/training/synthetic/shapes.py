@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.training.synthetic.canvas import Canvas
+from napari_sam.training.synthetic.canvas import Canvas, Window
 from napari_sam.training.synthetic.noise import Plane
 
 __all__ = ["Blobs", "Branched", "ellipse", "merge", "stroke"]
@@ -171,25 +171,42 @@ class Branched:
         if rng.random() < self.round:
             Blobs(0.6 * size, 0.1, 1.2, core=0.4, tag=1)(canvas, centre, rng)
             return
-        count = int(rng.integers(self.processes[0], self.processes[1] + 1))
-        lengths = size * rng.uniform(*self.reach, count)
-        window = canvas.window(centre, float(lengths.max(initial=size)) + 2)
-        dy, dx = canvas.offsets(window, centre)
-        if not dy.size:
-            return
         turn = float(rng.uniform(0, 2 * np.pi))
         if not np.isnan(self.aligned):
             turn = self.aligned + float(rng.normal(0, 0.2)) + np.pi * float(rng.integers(2))
         long = self.body * size / 2 * float(rng.uniform(1.0, 1.5))
         short = (self.body * size / 2) ** 2 / long
+        ends = self._ends(size, turn, rng)
+        web = self.web * size
+        points = [centre.tolist(), *(centre + ends).tolist()]
+        window = canvas.window_around(points, long + web / 2)
+        dy, dx = canvas.offsets(window, centre)
+        if not dy.size:
+            return
         depth = ellipse(dy, dx, long, short, turn)
-        for number, length in enumerate(lengths):
-            angle = turn + 2 * np.pi * number / count + float(rng.normal(0, 0.3))
-            end = length * np.array([np.sin(angle), np.cos(angle)])
+        for end in ends:
             tip = float(rng.uniform(0.02, 0.08)) * size * 0.5 + 0.7
-            limb = stroke(dy, dx, np.zeros(2), end, 0.55 * short, tip)
-            depth = merge(depth, limb, self.web * size)
+            part = _around(window, centre, end, 0.55 * short + web + 0.2 * canvas.diameter)
+            limb = stroke(dy[part], dx[part], np.zeros(2), end, 0.55 * short, tip)
+            depth[part] = merge(depth[part], limb, web)
         core = ellipse(dy, dx, 0.45 * long, 0.6 * short, turn)
-        canvas.paint(
-            window, depth, inner=core, min_free=self.min_free, above=bool(rng.random() < 0.5)
-        )
+        above = bool(rng.random() < 0.5)
+        canvas.paint(window, depth, inner=core, min_free=self.min_free, above=above)
+
+    def _ends(self, size: float, turn: float, rng: np.random.Generator) -> Point:
+        """Draw where processes end, relative to the centre (N, 2): about evenly all around."""
+        count = int(rng.integers(self.processes[0], self.processes[1] + 1))
+        lengths = size * rng.uniform(*self.reach, count)
+        angles = turn + 2 * np.pi * np.arange(count) / count + rng.normal(0, 0.3, count)
+        return np.stack([lengths * np.sin(angles), lengths * np.cos(angles)], axis=1)
+
+
+def _around(window: Window, centre: Point, end: Point, reach: float) -> Window:
+    """Find the part of a window that lies within ``reach`` of the way from its centre to an end."""
+    parts = []
+    for side, middle, way in zip(window, centre.tolist(), end.tolist(), strict=True):
+        start = middle - side.start
+        low, high = start + min(way, 0) - reach, start + max(way, 0) + reach
+        length = side.stop - side.start
+        parts.append(slice(min(max(int(low), 0), length), min(max(int(high) + 1, 0), length)))
+    return parts[0], parts[1]
