@@ -194,7 +194,7 @@ class AutomaticOptions:
         if not spec.native_resolution:
             iou, stability = 0.88, 0.95
         elif self.mode == "proposals":
-            iou, stability = 0.5, 0.5
+            iou, stability = 0.5, 0.15
         else:
             iou, stability = 0.6, 0.8
         return (
