@@ -496,8 +496,10 @@ def test_a_chosen_preset_is_remembered(viewer: napari.Viewer) -> None:
     from napari_sam._napari.settings import load_settings
 
     widget = open_widget(viewer)
-    widget.form.presets.setCurrentIndex(2)
-    widget.form.presets.activated.emit(2)
+    index = widget.form.presets.findData("small-objects")
+    assert index > 0
+    widget.form.presets.setCurrentIndex(index)
+    widget.form.presets.activated.emit(index)
     assert load_settings().everything_preset == "small-objects"
     assert widget.form.values["crop_n_layers"].value == 1
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from napari_sam.core.errors import CheckpointError, ConfigError, InputError, NapariSamError
 from napari_sam.model import load_model
@@ -325,3 +326,31 @@ def test_a_run_can_start_from_a_model_file(
     assert all(torch.equal(value, start[name].to(value.dtype)) for name, value in saved.items())
     with pytest.raises(ConfigError, match="unknown"):
         build_start_model("vit_x")
+
+
+def test_exported_weights_keep_a_share_of_the_start(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (*_, first) = train(config)
+    start = load_file(export_model(first.checkpoint, tmp_path / "start.safetensors", half=False))
+    monkeypatch.setattr(
+        loop_module,
+        "read_start_weights",
+        lambda path, sam: {k: v for k, v in start.items() if "instance_head" not in k},
+    )
+    shared = dataclasses.replace(
+        config, output=str(tmp_path / "shared"), model="start.safetensors", start_share=0.75
+    )
+    (*_, stopped) = train(shared)
+    average = load_checkpoint(stopped.checkpoint)["average"]
+    written = load_file(export_model(stopped.checkpoint, tmp_path / "new.safetensors", half=False))
+    for name, value in written.items():
+        share = 0.75 if name in start and "instance_head" not in name else 0.0
+        if value.is_floating_point():
+            torch.testing.assert_close(value, average[name].lerp(start[name], share))
+    assert any((average[name] != start[name]).any() for name in start)
+
+
+def test_a_share_of_random_weights_is_refused(config: TrainConfig) -> None:
+    with pytest.raises(ConfigError, match="start_share"):
+        dataclasses.replace(config, start_share=0.5)

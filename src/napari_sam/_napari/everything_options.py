@@ -318,12 +318,8 @@ def default_values(traits: ModelTraits, mode: Mode) -> dict[str, float]:
     """
     if mode == "watershed":
         iou, stability = 0.7, 0.3
-    elif not traits.is_native:
-        iou, stability = 0.88, 0.95
-    elif mode == "proposals":
-        iou, stability = 0.5, 0.5
     else:
-        iou, stability = 0.6, 0.8
+        iou, stability = (0.5, 0.15) if traits.is_native else (0.88, 0.95)
     return {
         "pred_iou_thresh": iou,
         "stability_score_thresh": stability,

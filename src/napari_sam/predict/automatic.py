@@ -68,10 +68,10 @@ class AutomaticMaskGenerator:
         Points in one call of the mask decoder. Unless given, 8 on a CPU, 16 on MPS, 64 on CUDA.
     pred_iou_thresh : float, optional
         Masks need a higher predicted IoU. The model's default unless given: 0.88 for official
-        models; for the compact one 0.6, and 0.5 with points from its instance head.
+        models, 0.5 for the compact one.
     stability_score_thresh : float, optional
         Masks need at least this stability score. The model's default unless given: 0.95 for
-        official models; for the compact one 0.8, and 0.5 with points from its instance head.
+        official models, 0.15 for the compact one.
     stability_score_offset : float
         How far the mask threshold moves for the stability score.
     box_nms_thresh : float

@@ -56,6 +56,9 @@ class TrainConfig:
         statistics. Until then a run may be made longer or shorter.
     ema_decay : float
         Decay of the moving average of the weights, which is what is validated and exported.
+    start_share : float
+        Share of the weights that the run started from in those that are validated and exported,
+        0 to 1: the model keeps more of what it knew (Wortsman et al. 2022, arXiv:2109.01903).
     sampling : dict of str to float
         Relative weight of each group (set and modality, or the start of it); ``synthetic`` is the
         generator with all its kinds alike, ``synthetic nuclei`` one kind of it. Groups of images
@@ -98,6 +101,7 @@ class TrainConfig:
     warmup: int = 100
     decay_from: float = 0.7
     ema_decay: float = 0.998
+    start_share: float = 0.0
     sampling: dict[str, float] = field(default_factory=dict)
     background_fraction: float = 0.1
     box_fraction: float = 0.35
@@ -121,6 +125,8 @@ class TrainConfig:
                 raise refused(name, getattr(self, name), "at least 0")
         if self.train_parts not in ("all", "decoder", "head"):
             raise refused("train_parts", self.train_parts, "'all', 'decoder' or 'head'")
+        if self.start_share and not Path(self.model).suffix:
+            raise refused("start_share", self.start_share, "0 where `model` is not a file")
         if self.train_parts == "all" and self.crop_pool:
             raise refused("crop_pool", self.crop_pool, "0 where the image encoder is trained")
         if self.crop_size < 64 or self.crop_size % 32:
@@ -128,7 +134,8 @@ class TrainConfig:
         if self.learning_rate <= 0:
             raise refused("learning_rate", self.learning_rate, "above 0")
         fractions = ("extra_round_probability", "mask_only_fraction", "background_fraction",
-                     "box_fraction", "box_click_fraction", "decay_from", "ema_decay")  # fmt: skip
+                     "box_fraction", "box_click_fraction", "decay_from", "ema_decay",
+                     "start_share")  # fmt: skip
         for name in fractions:
             if not 0 <= getattr(self, name) <= 1:
                 raise refused(name, getattr(self, name), "between 0 and 1")

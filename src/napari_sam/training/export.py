@@ -53,7 +53,8 @@ def export_model(checkpoint: Path, target: Path, *, half: bool = True) -> Path:
     metadata = {"iterations": str(state["iteration"]), "seed": str(config["seed"])}
     if "teacher" in config:
         metadata["teacher"] = f"{config['teacher']} sha256:{config['teacher_digest']}"
-    return _write(state["average"], metadata, target, source=str(checkpoint), half=half)
+    weights = state.get("exported", state["average"])  # distillation exports the average itself
+    return _write(weights, metadata, target, source=str(checkpoint), half=half)
 
 
 def export_calibrated(sam: Sam, values: NDArray[np.float64], target: Path) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from napari_sam.model import resolve_device
 from napari_sam.model.sam import Sam
@@ -33,7 +34,7 @@ from napari_sam.training.optimization import (
     learning_rate,
     parameter_groups,
 )
-from napari_sam.training.start import build_start_model, freeze_parts
+from napari_sam.training.start import build_start_model, freeze_parts, read_start_weights
 from napari_sam.training.step import StepLosses, training_losses
 from napari_sam.training.validation import (
     GroupScores,
@@ -152,6 +153,7 @@ class _Run:
         self.device = resolve_device(config.device)
         self.model: Sam = build_start_model(config.model).to(self.device)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.start = self._start_weights()
         freeze_parts(self.model, config.train_parts)
         is_frozen = config.train_parts != "all"
         self.encoder = CropEncoder(self.model, config.crop_size, is_frozen=is_frozen)
@@ -213,7 +215,23 @@ class _Run:
             "iteration": self.iteration,
             "config": json.dumps(dataclasses.asdict(self.config)),
             "average": self.average.state,
+            "exported": self._mixed(),
         }
+
+    def _start_weights(self) -> dict[str, Tensor]:
+        """Weights of the file that the run starts from, where they keep a share."""
+        if not self.config.start_share:
+            return {}
+        weights = read_start_weights(Path(self.config.model), self.model)
+        return {name: value.to(self.device) for name, value in weights.items()}
+
+    def _mixed(self) -> dict[str, Tensor]:
+        """Return the averaged weights, mixed with those that the run started from."""
+        mixed = dict(self.average.state)
+        for name, value in self.start.items():
+            if value.is_floating_point():
+                mixed[name] = mixed[name].lerp(value, self.config.start_share)
+        return mixed
 
     def _step(self, batch: Batch) -> StepLosses:
         config = self.config
@@ -232,7 +250,7 @@ class _Run:
 
     def _validate(self) -> Validated:
         own = {name: value.clone() for name, value in self.model.state_dict().items()}
-        self.model.load_state_dict(self.average.state)
+        self.model.load_state_dict(self._mixed())
         scores = validate(self.model.eval(), self.validation)
         self.model.load_state_dict(own)
         is_best = bool(scores) and self.best.offer(overall_score(scores), self._exportable())
