@@ -108,7 +108,7 @@ def test_a_map_that_cannot_be_one_is_refused(
 def test_other_architectures_have_no_place_for_a_map(monkeypatch: pytest.MonkeyPatch) -> None:
     from napari_sam.model import checkpoints
 
-    monkeypatch.setattr(checkpoints, "build_sam", lambda architecture: tiny_sam("vit"))
+    monkeypatch.setattr(checkpoints, "build_sam", lambda architecture, **_: tiny_sam("vit"))
     values = torch.linspace(0, 1, 9).repeat(4, 1)
     with pytest.raises(CheckpointError, match="unexpected"):
         build_from_state(

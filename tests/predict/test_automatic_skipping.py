@@ -124,16 +124,17 @@ def test_all_points_are_prompted_unless_asked(compact: Sam, decoder: KnowingDeco
 def test_covered_points_are_skipped_and_the_objects_found(
     compact: Sam, decoder: KnowingDecoder
 ) -> None:
-    plain = AutomaticMaskGenerator(compact, **GRID).generate(picture())
+    strict = GRID | {"pred_iou_thresh": 0.6, "stability_score_thresh": 0.8}
+    plain = AutomaticMaskGenerator(compact, **strict).generate(picture())
     grid = list(decoder.prompted)
     decoder.prompted.clear()
-    found = AutomaticMaskGenerator(compact, **GRID, skip_covered=True).generate(picture())
+    found = AutomaticMaskGenerator(compact, **strict, skip_covered=True).generate(picture())
     inside = sum(x0 <= x < x1 and y0 <= y < y1 for x, y in grid for x0, y0, x1, y1 in BOXES)
     assert set(decoder.prompted) < set(grid)
     assert len(decoder.prompted) == len(set(decoder.prompted)) < len(grid) - 0.7 * inside
     assert as_set(found) == as_set(plain)
     assert len(found) == 3
-    labels = segment_everything(picture(), compact, **GRID, skip_covered=True)
+    labels = segment_everything(picture(), compact, **strict, skip_covered=True)
     assert labels.max() == 3
 
 
