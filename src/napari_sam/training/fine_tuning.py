@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,12 +182,8 @@ def fine_tune(config: TrainConfig) -> Iterator[FineTuneEvent]:
 def _measure(model: Path, config: TrainConfig, stage: Literal["before", "after"]) -> Measured:
     sam = load_model(model, device=config.device)
     pairs = list_training_pairs(Path(config.data), "val", config.hold_out_every)
-    options = EvaluationConfig(
-        automatic=sam.instance_head is not None,  # a grid of Segment Anything takes many minutes
-        max_images=_MEASURED.max_images,
-        max_objects=_MEASURED.max_objects,
-        max_clicks=_MEASURED.max_clicks,
-    )
+    # without a head there is only a grid, which takes many minutes with Segment Anything
+    options = dataclasses.replace(_MEASURED, automatic=sam.instance_head is not None)
     results = list(evaluate(SamPredictor(sam), pairs, options))
     summary = summarize(results)
     scores = summary.get("mean") or next(iter(summary.values()))
