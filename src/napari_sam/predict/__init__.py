@@ -1,6 +1,7 @@
 """Models and masks together: numpy in, numpy out, nothing remembered between calls."""
 
 from napari_sam.predict.automatic import AutomaticMaskGenerator
+from napari_sam.predict.basins import InstanceBasins, WatershedOptions
 from napari_sam.predict.candidates import CandidateSet
 from napari_sam.predict.embedding import ImageEmbedding
 from napari_sam.predict.everything import (
@@ -12,11 +13,12 @@ from napari_sam.predict.everything import (
     watershed_segmenter,
 )
 from napari_sam.predict.modes import choose_mode
+from napari_sam.predict.object_diameter import estimate_diameter
 from napari_sam.predict.predictor import MaskPrediction, SamPredictor
 from napari_sam.predict.records import AutomaticOptions, AutomaticProgress, MaskRecord
 from napari_sam.predict.segmented import SegmentedImage, SegmentedObject
 from napari_sam.predict.transforms import ImageTransform
-from napari_sam.predict.watershed import InstanceBasins, WatershedOptions, WatershedSegmenter
+from napari_sam.predict.watershed import WatershedSegmenter
 
 __all__ = [
     "AutomaticMaskGenerator",
@@ -34,6 +36,7 @@ __all__ = [
     "WatershedOptions",
     "WatershedSegmenter",
     "choose_mode",
+    "estimate_diameter",
     "everything_generator",
     "records_to_labels",
     "segment_everything",

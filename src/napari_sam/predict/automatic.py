@@ -16,16 +16,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from napari_sam.core.errors import ConfigError
 from napari_sam.core.modes import PointMode
+from napari_sam.core.object_scale import Diameter
 from napari_sam.core.steps import result_of
-from napari_sam.masks import PackedMask
+from napari_sam.masks import CROP_EDGE_TOLERANCE, PackedMask
 from napari_sam.model.devices import translate_torch_errors
 from napari_sam.model.layers import ImageFeatures
-from napari_sam.model.sam import Sam
+from napari_sam.model.sam import InputSpec, Sam
 from napari_sam.predict.candidates import Candidate, CandidateSet, CropCandidates
 from napari_sam.predict.crops import Crop
 from napari_sam.predict.embedding import ImageEmbedding
 from napari_sam.predict.image_steps import encode_image_steps
 from napari_sam.predict.modes import require_instance_head
+from napari_sam.predict.object_diameter import require_diameter
 from napari_sam.predict.point_levels import point_schedules
 from napari_sam.predict.predictor import SamPredictor
 from napari_sam.predict.prompted_crops import prompted_crops
@@ -52,6 +54,8 @@ class _CropView:
     upsampler: MaskUpsampler
     origin_yx: tuple[int, int]
     is_encoded_alone: bool
+    shift_xy: NDArray[np.float64]
+    """From scaled coordinates in the crop to those in its window."""
 
 
 class AutomaticMaskGenerator:
@@ -102,6 +106,10 @@ class AutomaticMaskGenerator:
         (:mod:`napari_sam.predict.point_levels`): faster, but not exactly the same masks.
     foreground_only : bool
         Skip the points of grids where the instance head sees background: likewise.
+    diameter : float or "auto", optional
+        Diameter of the objects in pixels, or ``"auto"`` to estimate it, where they are much smaller
+        or larger than those that a model with native pixels learned: the image is magnified or
+        shrunk for the model, as :meth:`SamPredictor.encode` does it.
 
     Raises
     ------
@@ -128,6 +136,7 @@ class AutomaticMaskGenerator:
         mode: PointMode = "grid",
         skip_covered: bool = False,
         foreground_only: bool = False,
+        diameter: Diameter | None = None,
     ) -> None:
         self.sam = sam
         self.options = AutomaticOptions(
@@ -147,7 +156,9 @@ class AutomaticMaskGenerator:
             mode=mode,
             skip_covered=skip_covered,
             foreground_only=foreground_only,
+            diameter=diameter,
         )
+        require_diameter(sam, diameter)
         if mode == "proposals":
             require_instance_head(sam, "mode='proposals'")
         if foreground_only:
@@ -175,7 +186,8 @@ class AutomaticMaskGenerator:
         InputError
             When the image is not valid, or the embedding is of another model.
         ConfigError
-            When crop layers need the image, and an embedding was given.
+            When crop layers need the image and an embedding was given, or one of another scale
+            than the diameter asks for.
         DeviceError
             When the device fails, or has too little memory.
         """
@@ -264,6 +276,7 @@ class AutomaticMaskGenerator:
         """Prompt with all points; with `prune`, duplicates within a crop are not kept in memory."""
         embedding, pixels = yield from self._encode(image, contrast)
         size_yx, spec = embedding.original_size_yx, self.sam.input_spec
+        tolerance = _edge_tolerance(embedding.transform, spec)
         prompted = prompted_crops(self.sam, embedding, self.options)
         size = self.options.batch_size(self.sam.device)
         schedules = point_schedules(prompted, self.options, spec, size)
@@ -278,7 +291,7 @@ class AutomaticMaskGenerator:
             in_crop: list[Candidate] = []
             while points:
                 masks = self._process_batch(crop, view, points.take(), floor_iou, floor_stability)
-                found = CropCandidates(masks).away_from_crop_edge(crop, size_yx)
+                found = CropCandidates(masks).away_from_crop_edge(crop, size_yx, tolerance)
                 points.learn(found)
                 in_crop += found.candidates
                 done += 1
@@ -296,7 +309,7 @@ class AutomaticMaskGenerator:
     ) -> Generator[AutomaticProgress, None, tuple[ImageEmbedding, NDArray[np.uint8] | None]]:
         """Embedding of the whole image, and its pixels where crops are encoded by themselves."""
         native = self.sam.input_spec.native_resolution
-        encoded = yield from encode_image_steps(self.sam, image, contrast)
+        encoded = yield from encode_image_steps(self.sam, image, contrast, self.options.diameter)
         if encoded.pixels is None and self.options.crop_n_layers and not native:
             raise ConfigError(
                 f"An embedding was given with crop_n_layers={self.options.crop_n_layers}",
@@ -309,11 +322,13 @@ class AutomaticMaskGenerator:
         self, crop: Crop, embedding: ImageEmbedding, pixels: NDArray[np.uint8] | None
     ) -> _CropView:
         """Features of a crop: cut from the image's, or encoded from its pixels."""
-        window, origin = crop.window, (0, 0)
+        window, origin, shift_xy = crop.window, (0, 0), np.zeros(2)
         features = embedding.as_features()
         is_encoded_alone = False
         if window is not None:
             features = crop_features(features, window, self.sam.input_spec.stride)
+            scale_xy = np.array(embedding.transform.scale_yx[::-1])
+            shift_xy = np.array(crop.box_xyxy[:2]) * scale_xy - window.offset_xy
         elif crop.layer > 0 and pixels is not None:
             x0, y0, x1, y1 = crop.box_xyxy
             inside, is_encoded_alone = np.ascontiguousarray(pixels[y0:y1, x0:x1]), True
@@ -326,7 +341,7 @@ class AutomaticMaskGenerator:
             self.sam.mask_threshold,
             self.options.stability_score_offset,
         )
-        return _CropView(features, transform, upsampler, origin, is_encoded_alone)
+        return _CropView(features, transform, upsampler, origin, is_encoded_alone, shift_xy)
 
     def _process_batch(
         self,
@@ -337,9 +352,9 @@ class AutomaticMaskGenerator:
         min_stability: float,
     ) -> tuple[Candidate, ...]:
         """Masks of some points (n, 2) in crop pixels whose scores pass."""
-        in_frame = view.transform.points_to_input(points_xy)
+        in_window = view.transform.points_to_input(points_xy) + view.shift_xy
         with translate_torch_errors(), torch.inference_mode():
-            coords = torch.from_numpy(in_frame).to(torch.float32)[:, None]
+            coords = torch.from_numpy(in_window).to(torch.float32)[:, None]
             coords = coords.to(self.sam.device)
             decoded = self.sam.decode_above(
                 view.features,
@@ -362,3 +377,13 @@ class AutomaticMaskGenerator:
             px, py = points_xy[owner].tolist()
             candidates.append(Candidate(mask, score, region.stability, (px + x0, py + y0), crop))
         return tuple(candidates)
+
+
+def _edge_tolerance(transform: ImageTransform, spec: InputSpec) -> float:
+    """Pixels of the image within which a mask counts as touching an edge of its crop.
+
+    A model with native pixels sees an edge as far away as it is in its input.
+    """
+    if not spec.native_resolution:
+        return CROP_EDGE_TOLERANCE
+    return CROP_EDGE_TOLERANCE / min(transform.scale_yx)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from napari_sam.core.errors import ConfigError
 from napari_sam.masks import (
+    CROP_EDGE_TOLERANCE,
     PackedMask,
     is_box_near_crop_edge,
     nms,
@@ -61,10 +62,15 @@ class CropCandidates:
 
     candidates: tuple[Candidate, ...]
 
-    def away_from_crop_edge(self, crop: Crop, image_size_yx: tuple[int, int]) -> CropCandidates:
-        """Drop the masks that the edge of their crop cuts off."""
+    def away_from_crop_edge(
+        self,
+        crop: Crop,
+        image_size_yx: tuple[int, int],
+        tolerance: float = CROP_EDGE_TOLERANCE,
+    ) -> CropCandidates:
+        """Drop the masks that the edge of their crop cuts off, or comes near in image pixels."""
         image_box = (0, 0, image_size_yx[1], image_size_yx[0])
-        near = is_box_near_crop_edge(self._boxes, crop.box_xyxy, image_box)
+        near = is_box_near_crop_edge(self._boxes, crop.box_xyxy, image_box, tolerance)
         return self._choose(np.flatnonzero(~near))
 
     def filtered(

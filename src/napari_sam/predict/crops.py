@@ -169,7 +169,6 @@ def window_crops(
     list of Crop
     """
     crops = []
-    rows, cols = transform.original_size_yx
     frame = whole_frame(transform)
     for layer in range(n_layers + 1):
         size = max(spec.size // 2**layer // spec.pad_multiple, 1) * spec.pad_multiple
@@ -177,11 +176,8 @@ def window_crops(
         for window in covering_windows(transform, size, overlap, spec.pad_multiple):
             if layer and window == frame:
                 continue  # the image is so small that layer 0 has this window already
-            box = (
-                window.x,
-                window.y,
-                min(window.x + window.width, cols),
-                min(window.y + window.height, rows),
-            )
-            crops.append(Crop(box, layer, window))
+            y0, y1 = transform.image_span(0, window.y, window.height)
+            x0, x1 = transform.image_span(1, window.x, window.width)
+            if y0 < y1 and x0 < x1:  # magnified, the end of an image may show the edge of a pixel
+                crops.append(Crop((x0, y0, x1, y1), layer, window))
     return crops

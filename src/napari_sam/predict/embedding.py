@@ -19,7 +19,7 @@ from napari_sam.model.sam import Sam
 from napari_sam.predict.transforms import ImageTransform
 from napari_sam.predict.windows import Window, balanced_spans
 
-__all__ = ["HALO_FRACTION", "ImageEmbedding", "encode_pixels", "encode_steps"]
+__all__ = ["HALO_FRACTION", "ImageEmbedding", "embed_steps", "encode_pixels", "encode_steps"]
 
 HALO_FRACTION = 8
 """An eighth of an encoder window at each inner side only lends context and is thrown away."""
@@ -53,6 +53,42 @@ class ImageEmbedding:
     def as_features(self) -> ImageFeatures:
         """Return the maps as the mask decoder takes them."""
         return ImageFeatures(self.features, self.skips, self._identity)
+
+
+def embed_steps(
+    sam: Sam, pixels: NDArray[np.uint8], scale: float = 1.0
+) -> Generator[tuple[int, int], None, ImageEmbedding]:
+    """Embed pixels that are ready for the model, giving control back after each window.
+
+    Parameters
+    ----------
+    sam : Sam
+        The model.
+    pixels : ndarray of uint8, shape (H, W, 3)
+        As :func:`~napari_sam.predict.pixels.to_model_pixels` makes them.
+    scale : float
+        Input pixels along an image pixel, for models with native pixels.
+
+    Yields
+    ------
+    tuple of int
+        As :func:`encode_steps` does.
+
+    Returns
+    -------
+    ImageEmbedding
+
+    Raises
+    ------
+    ConfigError
+        When a scale is given for a model that resizes images.
+    DeviceError
+        When the device fails, or has too little memory.
+    """
+    size_yx = (pixels.shape[0], pixels.shape[1])
+    transform = ImageTransform.for_image(size_yx, sam.input_spec, scale)
+    features = yield from encode_steps(sam, transform.image_to_input(pixels), transform)
+    return ImageEmbedding(features.embedding, features.skips, size_yx, transform, sam.digest)
 
 
 def encode_pixels(sam: Sam, pixels: NDArray[np.uint8], transform: ImageTransform) -> ImageFeatures:

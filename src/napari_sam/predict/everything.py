@@ -95,7 +95,9 @@ def segment_everything(
         Mask IoU above which the worse of two masks goes; objects of a watershed never overlap.
     **options
         Options of :class:`AutomaticMaskGenerator`, or for a watershed of
-        :class:`~napari_sam.predict.watershed.WatershedSegmenter`.
+        :class:`~napari_sam.predict.watershed.WatershedSegmenter`. Both take `diameter`: that of the
+        objects in pixels, or ``"auto"`` to estimate it, where they are much smaller or larger than
+        those that the compact model learned.
 
     Returns
     -------

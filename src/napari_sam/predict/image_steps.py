@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import closing
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_sam.model.layers import ImageFeatures
+from napari_sam.core.errors import ConfigError
+from napari_sam.core.object_scale import Diameter, scale_for
 from napari_sam.model.sam import Sam
-from napari_sam.predict.embedding import ImageEmbedding, encode_steps
+from napari_sam.predict.embedding import ImageEmbedding, embed_steps
+from napari_sam.predict.object_diameter import (
+    require_diameter,
+    scale_steps,
+    told_between_windows,
+)
 from napari_sam.predict.pixels import to_model_pixels
 from napari_sam.predict.predictor import SamPredictor
 from napari_sam.predict.records import AutomaticProgress
@@ -37,7 +42,10 @@ class EncodedImage(NamedTuple):
 
 
 def encode_image_steps(
-    sam: Sam, image: ArrayLike | ImageEmbedding, contrast: Contrast | None
+    sam: Sam,
+    image: ArrayLike | ImageEmbedding,
+    contrast: Contrast | None,
+    diameter: Diameter | None = None,
 ) -> Generator[AutomaticProgress, None, EncodedImage]:
     """Encode an image, unless it is encoded, giving control back between its windows.
 
@@ -49,11 +57,14 @@ def encode_image_steps(
         As :meth:`SamPredictor.encode` takes or returns it.
     contrast : Contrast, optional
         A fixed map of intensities.
+    diameter : float or "auto", optional
+        Diameter of the objects in pixels, which decides the scale of the image.
 
     Yields
     ------
     AutomaticProgress
-        Between the windows of an image that is encoded in several.
+        Between the windows of an image that is encoded in several, and while a diameter is
+        estimated.
 
     Returns
     -------
@@ -63,31 +74,33 @@ def encode_image_steps(
     ------
     InputError
         When the image is not valid, or the embedding is of another model.
+    ConfigError
+        When the diameter is none, the model has no use of it, or the embedding has another scale.
     DeviceError
         When the device fails, or has too little memory.
     """
     if isinstance(image, ImageEmbedding):
         SamPredictor(sam).check_embedding(image)
+        _check_scale(image, sam, diameter)
         return EncodedImage(image, None)
     pixels = to_model_pixels(image, sam.input_spec, contrast)
-    size_yx = (pixels.shape[0], pixels.shape[1])
-    transform = ImageTransform.for_image(size_yx, sam.input_spec)
-    encoding = encode_steps(sam, transform.image_to_input(pixels), transform)
-    features = yield from _told_between_windows(encoding)
-    embedding = ImageEmbedding(features.embedding, features.skips, size_yx, transform, sam.digest)
+    scale, embedding = yield from scale_steps(sam, pixels, diameter)
+    if embedding is None:
+        embedding = yield from told_between_windows(embed_steps(sam, pixels, scale))
     return EncodedImage(embedding, pixels)
 
 
-def _told_between_windows(
-    encoding: Generator[tuple[int, int], None, ImageFeatures],
-) -> Generator[AutomaticProgress, None, ImageFeatures]:
-    """Give control back between the windows of a large image; its steps are not known yet."""
-    with closing(encoding):
-        while True:
-            try:
-                done, total = next(encoding)
-            except StopIteration as finished:
-                features: ImageFeatures = finished.value
-                return features
-            if 0 < done < total:
-                yield AutomaticProgress(0, 0, 0)
+def _check_scale(embedding: ImageEmbedding, sam: Sam, diameter: Diameter | None) -> None:
+    """Refuse a diameter for which the image would have been resized to another scale."""
+    if require_diameter(sam, diameter) is None:
+        return
+    if not isinstance(diameter, str):
+        size_yx = embedding.original_size_yx
+        wanted = ImageTransform.for_image(size_yx, sam.input_spec, scale_for(diameter))
+        if embedding.transform == wanted:
+            return
+    raise ConfigError(
+        f"diameter={diameter!r} was given with an embedding of another scale",
+        rule="The diameter of objects decides the scale at which an image is encoded",
+        cure="Give the diameter to SamPredictor.encode(), or the image instead of its embedding",
+    )

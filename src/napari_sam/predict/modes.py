@@ -23,6 +23,7 @@ _WATERSHED_OPTIONS = frozenset(
         "pred_iou_thresh",
         "stability_score_thresh",
         "stability_score_offset",
+        "diameter",
     }
 )
 """All that the watershed takes; the first is its own."""
@@ -40,11 +41,16 @@ _NEEDS_HEAD = {
         "Only models with an instance head tell foreground from background",
         "Leave out foreground_only (`--foreground-only`), or use the compact model",
     ),
+    "diameter='auto'": (
+        "Only models with an instance head see objects before they are prompted for",
+        "Give the diameter as a number of pixels (`--diameter 30`), or use the compact model",
+    ),
 }
 
 
 def require_instance_head(
-    sam: Sam, what: Literal["mode='proposals'", "mode='watershed'", "foreground_only"]
+    sam: Sam,
+    what: Literal["mode='proposals'", "mode='watershed'", "foreground_only", "diameter='auto'"],
 ) -> InstanceHead:
     """Return the model's instance head.
 

@@ -12,10 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from napari_sam.core.errors import InputError
+from napari_sam.core.object_scale import Diameter
+from napari_sam.core.steps import result_of
 from napari_sam.model.devices import translate_torch_errors
 from napari_sam.model.layers import ImageFeatures
 from napari_sam.model.sam import Sam
 from napari_sam.predict.embedding import ImageEmbedding, encode_pixels
+from napari_sam.predict.object_diameter import require_diameter, scale_steps
 from napari_sam.predict.pixels import to_model_pixels
 from napari_sam.predict.prompts import Prompts, read_prompts
 from napari_sam.predict.transforms import CERTAIN_LOGIT, ImageTransform
@@ -78,11 +81,19 @@ class SamPredictor:
     def __init__(self, sam: Sam) -> None:
         self.sam = sam
 
-    def encode(self, image: ArrayLike, contrast: Contrast | None = None) -> ImageEmbedding:
+    def encode(
+        self,
+        image: ArrayLike,
+        contrast: Contrast | None = None,
+        *,
+        diameter: Diameter | None = None,
+    ) -> ImageEmbedding:
         """Compute the embedding of an image.
 
         Official models resize the image to their input. The compact model keeps native pixels and
-        encodes an image of any size, a large one in overlapping windows.
+        encodes an image of any size, a large one in overlapping windows. Where its objects are much
+        smaller or larger than those it learned, their diameter lets it magnify or shrink the image;
+        prompts and masks stay in pixels of the image.
 
         Parameters
         ----------
@@ -91,6 +102,10 @@ class SamPredictor:
             written at :func:`~napari_sam.predict.pixels.to_model_pixels`.
         contrast : Contrast, optional
             A fixed map of intensities, the same for all tiles and slices of a volume.
+        diameter : float or "auto", optional
+            Diameter of the objects in pixels, or ``"auto"`` to estimate it
+            (:func:`~napari_sam.predict.estimate_diameter`). The scale that follows from it is
+            :func:`~napari_sam.core.object_scale.scale_for`; without it the image is left as it is.
 
         Returns
         -------
@@ -101,6 +116,8 @@ class SamPredictor:
         InputError
             When the image is empty, has another shape, more than three channels, or is boolean or
             complex.
+        ConfigError
+            When the diameter is none, or the model has no use of it.
         DeviceError
             When the device fails, or has too little memory.
 
@@ -109,15 +126,20 @@ class SamPredictor:
         NapariSamWarning
             When pixels are NaN or infinite; they become black.
         """
-        return self.encode_pixels(to_model_pixels(image, self.sam.input_spec, contrast))
+        require_diameter(self.sam, diameter)
+        pixels = to_model_pixels(image, self.sam.input_spec, contrast)
+        scale, embedding = result_of(scale_steps(self.sam, pixels, diameter))
+        return embedding or self.encode_pixels(pixels, scale)
 
-    def encode_pixels(self, pixels: NDArray[np.uint8]) -> ImageEmbedding:
+    def encode_pixels(self, pixels: NDArray[np.uint8], scale: float = 1.0) -> ImageEmbedding:
         """Compute the embedding of pixels that are ready for the model.
 
         Parameters
         ----------
         pixels : ndarray of uint8, shape (H, W, 3)
             As :func:`~napari_sam.predict.pixels.to_model_pixels` makes them.
+        scale : float
+            Input pixels along an image pixel, for models with native pixels.
 
         Returns
         -------
@@ -125,11 +147,13 @@ class SamPredictor:
 
         Raises
         ------
+        ConfigError
+            When a scale is given for a model that resizes images.
         DeviceError
             When the device fails, or has too little memory.
         """
         size_yx = (pixels.shape[0], pixels.shape[1])
-        transform = ImageTransform.for_image(size_yx, self.sam.input_spec)
+        transform = ImageTransform.for_image(size_yx, self.sam.input_spec, scale)
         with translate_torch_errors(), torch.inference_mode():
             features = encode_pixels(self.sam, transform.image_to_input(pixels), transform)
         return ImageEmbedding(

@@ -65,7 +65,7 @@ def prompted_crops(
     crops = window_crops(
         embedding.transform, spec, options.crop_n_layers, options.crop_overlap_ratio
     )
-    points = [_window_points(crop, options, spec) for crop in crops]
+    points = [_window_points(crop, options, spec, embedding.transform.scale_yx) for crop in crops]
     n_proposed = 0
     if options.mode == "proposals":
         with translate_torch_errors(), torch.inference_mode():
@@ -79,7 +79,9 @@ def prompted_crops(
     return list(zip(crops, points, strict=True))
 
 
-def _window_points(crop: Crop, options: AutomaticOptions, spec: InputSpec) -> NDArray[np.float64]:
+def _window_points(
+    crop: Crop, options: AutomaticOptions, spec: InputSpec, scale_yx: tuple[float, float]
+) -> NDArray[np.float64]:
     """Points of a decode window: spaced as over a full window of the crop's layer."""
     rows, cols = crop.size_yx
     if options.point_grids is not None:
@@ -87,7 +89,8 @@ def _window_points(crop: Crop, options: AutomaticOptions, spec: InputSpec) -> ND
     per_side = options.points_per_side or _POINTS_PER_SIDE
     per_side = max(per_side // options.crop_n_points_downscale_factor**crop.layer, 1)
     full = spec.size / 2**crop.layer
-    n_cols, n_rows = (max(round(per_side * length / full), 1) for length in (cols, rows))
+    in_input = cols * scale_yx[1], rows * scale_yx[0]
+    n_cols, n_rows = (max(round(per_side * length / full), 1) for length in in_input)
     return point_grid(n_cols, n_rows) * (cols, rows)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from napari_sam.core.errors import ConfigError
 from napari_sam.core.modes import POINT_MODES, PointMode
+from napari_sam.core.object_scale import Diameter, check_diameter
 from napari_sam.masks import CocoRLE, PackedMask, UncompressedRLE, compress_rle, encode_rle
 from napari_sam.model.execution import execution_for
 from napari_sam.model.sam import InputSpec
@@ -120,9 +121,11 @@ class AutomaticOptions:
     mode: PointMode = "grid"
     skip_covered: bool = False
     foreground_only: bool = False
+    diameter: Diameter | None = None
 
     def __post_init__(self) -> None:
         self._check_points()
+        check_diameter(self.diameter)
         for name, low, high in (
             ("pred_iou_thresh", 0.0, 1.0),
             ("stability_score_thresh", 0.0, 1.0),

@@ -47,12 +47,41 @@ class AxisResampling:
     @classmethod
     def of(cls, n_cells: int, stride: int, n_visible: int, n_pixels: int) -> AxisResampling:
         """Prepare for `n_pixels` of the image in `n_visible` pixels of the input."""
-        if n_pixels == n_visible:
-            same = np.arange(n_pixels)
+        return cls.of_window(n_cells, stride, (0, n_visible), (0, n_pixels), (n_visible, n_pixels))
+
+    @classmethod
+    def of_window(
+        cls,
+        n_cells: int,
+        stride: int,
+        visible: tuple[int, int],
+        pixels: tuple[int, int],
+        whole: tuple[int, int],
+    ) -> AxisResampling:
+        """Prepare for the part of an image that lies in a window of the input frame.
+
+        Parameters
+        ----------
+        n_cells, stride : int
+            Low-res cells of the window, and input pixels per cell.
+        visible : tuple of int
+            Where the window starts in the input frame, and how many pixels of it show the image.
+        pixels : tuple of int
+            The image pixels that lie there: the first, and the one behind the last.
+        whole : tuple of int
+            Input pixels and image pixels of the whole image.
+
+        Returns
+        -------
+        AxisResampling
+        """
+        (start, n_visible), (first, stop), (n_resized, n_original) = visible, pixels, whole
+        if n_resized == n_original:
+            same = np.arange(stop - first)
             return cls(n_cells, stride, n_visible, same, same, None)
-        scale = np.float32(n_visible) / np.float32(n_pixels)
-        centres = np.arange(n_pixels, dtype=np.float32) + np.float32(0.5)
-        exact = np.float64(scale) * centres.astype(np.float64) - 0.5
+        scale = np.float32(n_resized) / np.float32(n_original)
+        centres = np.arange(first, stop, dtype=np.float32) + np.float32(0.5)
+        exact = np.float64(scale) * centres.astype(np.float64) - 0.5 - start
         position = np.maximum(exact.astype(np.float32), np.float32(0))
         lower = np.minimum(position.astype(np.int64), n_visible - 1)
         upper = np.minimum(lower + 1, n_visible - 1)

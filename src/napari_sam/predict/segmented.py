@@ -24,7 +24,7 @@ class SegmentedObject:
         First and last column and row of its mask, (x0, y0, x1, y1), ends included.
     predicted_iou, stability_score : float
         Scores of its mask; of an object of a watershed as
-        :mod:`napari_sam.predict.watershed` defines them.
+        :mod:`napari_sam.predict.basins` defines them.
     point_xy : tuple of float
         The point that prompted it, or the seed that it grew from.
     is_prompted : bool

@@ -79,18 +79,20 @@ class MaskUpsampler:
     ) -> MaskUpsampler:
         """Prepare for the logits of `window`."""
         axes, origin = [], []
-        for original, resized, start, length in zip(
-            transform.original_size_yx,
-            transform.input_size_yx,
-            (window.y, window.x),
-            window.size_yx,
-            strict=True,
+        for axis, (start, length) in enumerate(
+            zip((window.y, window.x), window.size_yx, strict=True)
         ):
+            original, resized = transform.original_size_yx[axis], transform.input_size_yx[axis]
             visible = min(length, resized - start)
-            # a window that is not the whole frame stands in native pixels
-            pixels = original if start == 0 and visible == resized else visible
-            axes.append(_axis_resampling(length, transform.low_res_stride, visible, pixels))
-            origin.append(start)
+            pixels = transform.image_span(axis, start, visible)
+            origin.append(pixels[0])
+            if resized == original:  # where the window lies changes nothing: all share one
+                start, pixels = 0, (0, visible)
+            axes.append(
+                _axis_resampling(
+                    length, transform.low_res_stride, (start, visible), pixels, (resized, original)
+                )
+            )
         return cls(axes[0], axes[1], (origin[0], origin[1]), mask_threshold, stability_offset)
 
     def upsample(self, low_res_logits: Tensor) -> list[MaskRegion]:
@@ -147,5 +149,11 @@ class MaskUpsampler:
 
 
 @lru_cache(maxsize=64)
-def _axis_resampling(length: int, stride: int, n_visible: int, n_pixels: int) -> AxisResampling:
-    return AxisResampling.of(length // stride, stride, n_visible, n_pixels)
+def _axis_resampling(
+    length: int,
+    stride: int,
+    visible: tuple[int, int],
+    pixels: tuple[int, int],
+    whole: tuple[int, int],
+) -> AxisResampling:
+    return AxisResampling.of_window(length // stride, stride, visible, pixels, whole)

@@ -1,230 +1,26 @@
-"""Objects from the instance head's maps alone: a seeded watershed, without the mask decoder.
+"""Segment everything by a watershed of the instance head's maps.
 
-**Seeds** are the peaks that also propose points (:func:`~napari_sam.predict.proposals.find_peaks`).
-Each floods a *basin* of the boundary map (Vincent & Soille 1991; here from markers), which rises
-outside of the foreground, so that basins of neighbours meet halfway there. Foreground that a
-boundary or a gap parts from all seeds is in no basin. Its neighbours would flood it, and a sliver
-of an object that the edge of a tile cuts off could join two objects into one. An *object* is the
-part of a basin, in one piece with its seed, whose foreground probability is above a threshold. The
-maps are interpolated to image resolution first, so that edges are smooth.
-
-On 20 validation images of six kinds, before the scores were asked for anything, flooding the
-boundary map gave the bundled model a mean SA50 of .39 and an mSA of .21; the centre map .38 and
-.19; a flat one .35 and .18.
-
-**Scores.** No mask decoder judges these objects, so two figures of the same meaning take the place
-of its scores. The predicted IoU is the mean foreground probability inside: of 1,200 objects on
-those images its rank correlation with their true IoU was .64. The stability score is the area at
-a higher threshold as a fraction of that at a lower one, as SAM's is.
+What is flooded, and how objects are scored, is written at :mod:`napari_sam.predict.basins`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
-from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage, special
-from skimage.measure import label as connected_parts
-from skimage.segmentation import watershed
-from torch import Tensor
-from torch.nn import functional as F  # noqa: N812  (torch's own name for it)
+from numpy.typing import ArrayLike
 
-from napari_sam.core.errors import ConfigError
+from napari_sam.core.object_scale import Diameter
 from napari_sam.core.steps import result_of
-from napari_sam.model.devices import translate_torch_errors
-from napari_sam.model.instance_head import InstanceMaps
 from napari_sam.model.sam import Sam
+from napari_sam.predict.basins import InstanceBasins, WatershedOptions, flood_basins
 from napari_sam.predict.embedding import ImageEmbedding
 from napari_sam.predict.image_steps import encode_image_steps
 from napari_sam.predict.modes import require_instance_head
-from napari_sam.predict.proposals import find_peaks
+from napari_sam.predict.object_diameter import require_diameter
 from napari_sam.predict.records import AutomaticProgress
-from napari_sam.predict.segmented import SegmentedImage, SegmentedObject
-from napari_sam.predict.transforms import ImageTransform
 from napari_sam.tiling.normalize import Contrast
 
-__all__ = ["LEAST_FOREGROUND", "InstanceBasins", "WatershedOptions", "WatershedSegmenter"]
-
-LEAST_FOREGROUND = 0.05
-"""Foreground probability up to which nothing is flooded, and the lowest threshold."""
-
-
-@dataclass(frozen=True)
-class WatershedOptions:
-    """Options of :class:`WatershedSegmenter`.
-
-    The defaults of the thresholds are within .01 of the best mean mSA, of steps of .05 and .1, both
-    on 28 training and on 20 validation images of six kinds.
-
-    Parameters
-    ----------
-    foreground_thresh : float
-        Pixels of objects have a higher foreground probability, 0.05 to 1.
-    pred_iou_thresh : float
-        Objects need a higher mean foreground probability, 0 to 1.
-    stability_score_thresh : float
-        Objects need at least this stability score, 0 to 1.
-    stability_score_offset : float
-        How far the logit of the threshold moves up and down for the stability score.
-
-    Raises
-    ------
-    ConfigError
-        When a value is out of range.
-    """
-
-    foreground_thresh: float = 0.5
-    pred_iou_thresh: float = 0.7
-    stability_score_thresh: float = 0.3
-    stability_score_offset: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name, low, high in (
-            ("foreground_thresh", LEAST_FOREGROUND, 1.0),
-            ("pred_iou_thresh", 0.0, 1.0),
-            ("stability_score_thresh", 0.0, 1.0),
-            ("stability_score_offset", 0.0, np.inf),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ConfigError(
-                    f"{name}={value} was given",
-                    rule=f"{name} lies between {low} and {high}",
-                    cure="Choose a value in this range, or leave it out for the default",
-                )
-
-
-@dataclass(frozen=True, eq=False)
-class InstanceBasins:
-    """The flooded maps of an image, from which thresholds cut objects without the model.
-
-    As :meth:`WatershedSegmenter.basin_steps` returns it.
-
-    Parameters
-    ----------
-    basins : ndarray of int32, shape (H, W)
-        Which seed flooded a pixel, from 1; 0 where none did.
-    foreground : ndarray of float32, shape (H, W)
-        Logits of the foreground.
-    seeds_xy : ndarray of float64, shape (K, 2)
-        Seed ``i`` has basin ``i + 1``; as (x, y) in image pixels.
-    options : WatershedOptions
-        What :meth:`segment` takes where it is given nothing else.
-    """
-
-    basins: NDArray[np.int32]
-    foreground: NDArray[np.float32]
-    seeds_xy: NDArray[np.float64]
-    options: WatershedOptions
-
-    def segment(
-        self,
-        foreground_thresh: float | None = None,
-        pred_iou_thresh: float | None = None,
-        stability_score_thresh: float | None = None,
-        *,
-        min_size: int = 16,
-        max_area_fraction: float = 0.4,
-    ) -> SegmentedImage:
-        """Cut the objects out of their basins.
-
-        Equal in every pixel to segmenting the image anew with these thresholds.
-
-        Parameters
-        ----------
-        foreground_thresh, pred_iou_thresh, stability_score_thresh : float, optional
-            As in :class:`WatershedOptions`; those of the segmenter unless given.
-        min_size : int
-            Smallest area of an object in pixels.
-        max_area_fraction : float
-            Largest fraction of the image that an object covers; what is larger is taken for
-            background.
-
-        Returns
-        -------
-        SegmentedImage
-
-        Raises
-        ------
-        ConfigError
-            When a threshold is out of range.
-        """
-        given = {
-            "foreground_thresh": foreground_thresh,
-            "pred_iou_thresh": pred_iou_thresh,
-            "stability_score_thresh": stability_score_thresh,
-        }
-        options = replace(
-            self.options, **{name: value for name, value in given.items() if value is not None}
-        )
-        level, offset = special.logit(options.foreground_thresh), options.stability_score_offset
-        objects = self._cut(level)
-        areas = self._count(objects)
-        inside = special.expit(self.foreground, dtype=np.float64)
-        predicted = self._count(objects, inside) / np.maximum(areas, 1)
-        stability = self._count(self._cut(level + offset)) / np.maximum(
-            self._count(self._cut(level - offset)), 1
-        )
-        passed = (areas >= max(min_size, 1)) & (areas <= max_area_fraction * objects.size)
-        if options.pred_iou_thresh > 0:
-            passed &= predicted > options.pred_iou_thresh
-        passed &= stability >= options.stability_score_thresh
-        passed[0] = False
-        return self._rank(objects, np.flatnonzero(passed), areas, predicted, stability)
-
-    def _cut(self, level: float) -> NDArray[np.int32]:
-        """Keep of each basin what is above a level, and in one piece with its seed."""
-        above = np.where(self.foreground > level, self.basins, 0)
-        parts = connected_parts(above, connectivity=1)
-        cols, rows = np.rint(self.seeds_xy).astype(np.int64).T
-        is_seeded = np.zeros(int(parts.max(initial=0)) + 1, dtype=np.bool_)
-        is_seeded[parts[rows, cols]] = True
-        is_seeded[0] = False
-        objects: NDArray[np.int32] = np.where(is_seeded[parts], above, 0)
-        return objects
-
-    def _count(
-        self, objects: NDArray[np.int32], weights: NDArray[np.float64] | None = None
-    ) -> NDArray[Any]:
-        """Sum up pixels, or their weights, by basin; index 0 is background."""
-        flat = None if weights is None else weights.ravel()
-        return np.bincount(objects.ravel(), flat, minlength=len(self.seeds_xy) + 1)
-
-    def _rank(
-        self,
-        objects: NDArray[np.int32],
-        chosen: NDArray[np.int64],
-        areas: NDArray[np.int64],
-        predicted: NDArray[np.float64],
-        stability: NDArray[np.float64],
-    ) -> SegmentedImage:
-        """Give labels to the chosen basins, from the best score down."""
-        scores = (predicted * stability)[chosen]
-        ranking = chosen[np.lexsort((chosen, -areas[chosen], -scores))]
-        labels_of = np.zeros(len(self.seeds_xy) + 1, dtype=np.int32)
-        labels_of[ranking] = np.arange(1, len(ranking) + 1)
-        labels = labels_of[objects]
-        found = []
-        for label, (basin, box) in enumerate(
-            zip(ranking.tolist(), ndimage.find_objects(labels, len(ranking)), strict=True), start=1
-        ):
-            x, y = self.seeds_xy[basin - 1].tolist()
-            found.append(
-                SegmentedObject(
-                    label=label,
-                    area=int(areas[basin]),
-                    box_xyxy=(box[1].start, box[0].start, box[1].stop - 1, box[0].stop - 1),
-                    predicted_iou=float(predicted[basin]),
-                    stability_score=float(stability[basin]),
-                    point_xy=(x, y),
-                    is_prompted=False,
-                )
-            )
-        return SegmentedImage(labels, tuple(found))
+__all__ = ["WatershedSegmenter"]
 
 
 class WatershedSegmenter:
@@ -236,6 +32,9 @@ class WatershedSegmenter:
         A model with an instance head, as the compact one has it.
     foreground_thresh, pred_iou_thresh, stability_score_thresh, stability_score_offset
         As in :class:`WatershedOptions`; its defaults where they are None.
+    diameter : float or "auto", optional
+        Diameter of the objects in pixels, as :func:`~napari_sam.predict.segment_everything` takes
+        it.
 
     Raises
     ------
@@ -250,6 +49,7 @@ class WatershedSegmenter:
         pred_iou_thresh: float | None = None,
         stability_score_thresh: float | None = None,
         stability_score_offset: float | None = None,
+        diameter: Diameter | None = None,
     ) -> None:
         given = {
             "foreground_thresh": foreground_thresh,
@@ -261,6 +61,7 @@ class WatershedSegmenter:
         self.options = WatershedOptions(
             **{name: value for name, value in given.items() if value is not None}
         )
+        self.diameter = require_diameter(sam, diameter)
         self._head = require_instance_head(sam, "mode='watershed'")
 
     def find_basins(
@@ -283,6 +84,8 @@ class WatershedSegmenter:
         ------
         InputError
             When the image is not valid, or the embedding is of another model.
+        ConfigError
+            When an embedding was given that does not fit the diameter.
         DeviceError
             When the device fails, or has too little memory.
         """
@@ -305,56 +108,8 @@ class WatershedSegmenter:
         -------
         InstanceBasins
         """
-        embedding, _ = yield from encode_image_steps(self.sam, image, contrast)
+        embedding, _ = yield from encode_image_steps(self.sam, image, contrast, self.diameter)
         yield AutomaticProgress(0, 1, 0)
-        with translate_torch_errors(), torch.inference_mode():
-            maps = self._head(embedding.as_features())
-            seeds_xy = find_peaks(maps, embedding.transform)
-            foreground = _to_image(maps.foreground, embedding.transform)
-            basins = _flood(maps, seeds_xy, embedding.transform, foreground)
-        yield AutomaticProgress(1, 1, len(seeds_xy))
-        return InstanceBasins(basins, foreground.cpu().numpy(), seeds_xy, self.options)
-
-
-def _flood(
-    maps: InstanceMaps, seeds_xy: NDArray[np.float64], transform: ImageTransform, foreground: Tensor
-) -> NDArray[np.int32]:
-    """Flood from each seed, lowest pixels first."""
-    boundary = _to_image(maps.boundary.sigmoid(), transform)
-    probability = foreground.sigmoid()
-    # away from objects there is no boundary to be seen, so the foreground slopes instead
-    height = torch.maximum(boundary, 0.5 - probability).cpu().numpy()
-    inside = ((probability > 0.5) & (boundary < 0.5)).cpu().numpy()
-    markers = np.zeros(transform.original_size_yx, dtype=np.int32)
-    cols, rows = np.rint(seeds_xy).astype(np.int64).T
-    markers[rows, cols] = np.arange(1, len(seeds_xy) + 1)
-    nobody = len(seeds_xy) + 1
-    markers[_without_seed(inside, markers)] = nobody
-    mask = (probability > LEAST_FOREGROUND).cpu().numpy()
-    basins: NDArray[np.int32] = watershed(height, markers, mask=mask)
-    basins[basins == nobody] = 0
-    return basins
-
-
-def _without_seed(inside: NDArray[np.bool_], markers: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Find foreground that a boundary parts from all seeds: of another object, cut by the edge."""
-    parts = connected_parts(inside, connectivity=1)
-    is_seeded = np.zeros(int(parts.max(initial=0)) + 1, dtype=np.bool_)
-    is_seeded[parts[markers > 0]] = True
-    is_seeded[0] = True
-    unseeded: NDArray[np.bool_] = ~is_seeded[parts]
-    return unseeded
-
-
-def _to_image(level: Tensor, transform: ImageTransform) -> Tensor:
-    """Interpolate a map (1, h, w) of the input frame to the image, (H, W)."""
-    framed = F.interpolate(
-        level[:, None], transform.padded_size_yx, mode="bilinear", align_corners=False
-    )
-    rows, cols = transform.input_size_yx
-    inside = framed[..., :rows, :cols]
-    if transform.original_size_yx != transform.input_size_yx:
-        inside = F.interpolate(
-            inside, transform.original_size_yx, mode="bilinear", align_corners=False
-        )
-    return inside[0, 0]
+        basins = flood_basins(self._head, embedding, self.options)
+        yield AutomaticProgress(1, 1, len(basins.seeds_xy))
+        return basins

@@ -1,0 +1,98 @@
+"""How large objects are to a model of native pixels, and how an image is resized to suit it.
+
+The diameter of an object is that of a circle of its area. The bundled model learned objects of
+about 8 to 120 pixels; others are magnified or shrunk until they are in the middle of that.
+"""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from typing import Any, Final, Literal, TypeGuard
+
+from napari_sam.core.errors import ConfigError
+
+__all__ = [
+    "AUTO",
+    "COMFORTABLE_DIAMETERS",
+    "Diameter",
+    "check_diameter",
+    "is_comfortable",
+    "scale_for",
+]
+
+AUTO: Final = "auto"
+"""What is given for a diameter that is to be estimated."""
+
+Diameter = float | Literal["auto"]
+"""A number of pixels, or ``"auto"``."""
+
+COMFORTABLE_DIAMETERS = (12.0, 100.0)
+"""Objects of these diameters, in pixels, are left as they are."""
+
+SMALL_TARGET = 24.0
+"""What smaller objects are magnified to, in pixels of the model's input."""
+
+LARGE_TARGET = 80.0
+"""What larger objects are shrunk to."""
+
+LARGEST_SCALE = 4.0
+"""Beyond it an image has nothing more to show, and takes 16 times the work as it is."""
+
+SMALLEST_SCALE = 0.25
+
+
+def scale_for(diameter: float | None) -> float:
+    """Choose how an image is resized for objects of a diameter.
+
+    Parameters
+    ----------
+    diameter : float or None
+        In pixels of the image; None where it is not known.
+
+    Returns
+    -------
+    float
+        Pixels of the model's input along a pixel of the image: exactly 1 for comfortable diameters
+        and unknown ones, else what brings objects to :data:`SMALL_TARGET` or :data:`LARGE_TARGET`,
+        from 1/4 to 4.
+    """
+    if diameter is None or is_comfortable(diameter):
+        return 1.0
+    if diameter < COMFORTABLE_DIAMETERS[0]:
+        return min(SMALL_TARGET / diameter, LARGEST_SCALE)
+    return max(LARGE_TARGET / diameter, SMALLEST_SCALE)
+
+
+def is_comfortable(diameter: float) -> bool:
+    """Tell whether objects of a diameter, in pixels of the image, are left as they are."""
+    return COMFORTABLE_DIAMETERS[0] <= diameter <= COMFORTABLE_DIAMETERS[1]
+
+
+def check_diameter(value: Any) -> TypeGuard[Diameter | None]:
+    """Refuse what is no diameter.
+
+    Parameters
+    ----------
+    value : object
+        None, ``"auto"``, or a number of pixels.
+
+    Returns
+    -------
+    bool
+        True.
+
+    Raises
+    ------
+    ConfigError
+        When it is none of these.
+    """
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if value is None or value == AUTO or (is_number and 0 < float(value) < math.inf):
+        return True
+    raise ConfigError(
+        f"diameter={value!r} was given",
+        rule="The diameter of objects is a number of pixels above 0, or 'auto' to estimate it",
+        cure="Use for example diameter=30 (`--diameter 30`), or leave it out for objects as they "
+        "are",
+    )
