@@ -72,3 +72,23 @@ def test_a_mode_that_does_not_fit_is_one_message(
     assert evaluate(words[0], data, *words[1:]) == 2
     assert cure in capsys.readouterr().err
     assert not seen
+
+
+@pytest.mark.parametrize("given", ["30", "auto"])
+def test_the_diameter_is_passed_on(given: str, data: Path, monkeypatch: Any, seen: Any) -> None:
+    asked: list[Any] = []
+    encode = report.SamPredictor.encode
+
+    def note(self: Any, image: Any, **options: Any) -> Any:
+        asked.append(options)
+        return encode(self, image, **options)
+
+    monkeypatch.setattr(report.SamPredictor, "encode", note)
+    assert evaluate("compact", data, "--diameter", given) == 0
+    assert asked == [{"diameter": "auto" if given == "auto" else 30.0}]
+
+
+def test_models_that_resize_refuse_a_diameter(data: Path, seen: Any, capsys: Any) -> None:
+    assert evaluate("vit", data, "--diameter", "30") != 0
+    assert "one size" in capsys.readouterr().err
+    assert not seen

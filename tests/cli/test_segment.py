@@ -106,6 +106,7 @@ def test_all_options_of_the_mask_generator_can_be_given(picture, tmp_path, with_
         "min_mask_region_area": 30,
         "mode": "grid",
         "foreground_thresh": 0.4,
+        "diameter": 30.0,
     }
     flags = {"skip_covered": True, "foreground_only": True}
     assert set(values | flags) == {field.name for field in dataclasses.fields(AutomaticOptions)}
@@ -254,6 +255,8 @@ def test_chosen_slices_are_shown_one_by_one(tmp_path, with_oracle, capsys):
         (["--preset", "medium-objects"], "small-objects"),
         (["--mode", "magic"], "--mode grid"),
         (["--foreground-thresh", "0.01"], "--foreground-thresh"),
+        (["--diameter", "0"], "--diameter 30"),
+        (["--diameter", "small"], "--diameter 30"),
         (["--crop-n-layers", "9"], "--crop-n-layers"),
         (["--dry-run", "--channel", "4"], "Channel 4"),
     ],

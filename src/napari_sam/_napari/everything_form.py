@@ -32,7 +32,6 @@ _WIDGETS = {
 }
 _STEPS = {"slider": 0.01, "fraction": 0.01, "number": 0.1, "count": 1}
 _FILTERS = tuple(field.name for field in OPTIONS if field.refilters)
-_OF_HEAD = tuple(field.name for field in OPTIONS if field.needs_instance_head)
 _TILING = ("tile", "halo")
 _NO_HEAD = "This model does not propose points; the compact model does."
 _NO_MAPS = "This model has no maps of objects; the compact model does."
@@ -76,6 +75,11 @@ class EverythingForm(QWidget):  # type: ignore[misc]  # qtpy has no types
         self.reset = QPushButton("Reset")
         self.reset.setToolTip("Set all options back to those of the preset.")
         self.reset.setAccessibleName("Reset")
+        self.estimate = QPushButton("Estimate")
+        self.estimate.setToolTip(
+            "Let the model look at the slice in view, and set the diameter of its objects."
+        )
+        self.estimate.setAccessibleName("Estimate diameter")
         self.modes = ChoiceBox("Mode", "How everything is segmented.", self)
         self.format = ChoiceBox("Format", "Format of labels that are written to disk.", self)
         self.format.fill(_FORMATS, "0.5")
@@ -151,8 +155,8 @@ class EverythingForm(QWidget):  # type: ignore[misc]  # qtpy has no types
         before = self.presets.key
         self._traits = traits
         has_head = (traits or _UNKNOWN).has_instance_head
-        if not has_head:
-            changed = {name: changed[name] for name in changed if name not in _OF_HEAD}
+        unfit = {field.name for field in OPTIONS if not field.suits(traits or _UNKNOWN)}
+        changed = {name: changed[name] for name in changed if name not in unfit}
         wanted = PRESETS[self._wanted_preset]
         key = self._wanted_preset if has_head or not wanted.needs_instance_head else "grid"
         self.presets.fill([_preset_choice(name, has_head) for name in PRESETS], key)
@@ -180,6 +184,15 @@ class EverythingForm(QWidget):  # type: ignore[misc]  # qtpy has no types
         self.presets.choose(name)
         self.set_back()
 
+    def set_diameter(self, diameter: float) -> None:
+        """Set the diameter of objects, as the user could, in whole pixels.
+
+        Parameters
+        ----------
+        diameter : float
+        """
+        self.values["diameter"].value = max(round(diameter), 1)
+
     def set_back(self) -> None:
         """Set all options back to those of the preset."""
         has_head = (self._traits or _UNKNOWN).has_instance_head
@@ -197,7 +210,9 @@ class EverythingForm(QWidget):  # type: ignore[misc]  # qtpy has no types
         advanced.addRow("Mode", self.modes)
         for field in OPTIONS:
             form = basic if field.is_basic else advanced
-            form.addRow(field.label, self.values[field.name].native)
+            native = self.values[field.name].native
+            is_estimable = field.name == "diameter"
+            form.addRow(field.label, _beside(native, self.estimate) if is_estimable else native)
         advanced.addRow("Format", self.format)
         for form in (basic, advanced):
             form.setContentsMargins(0, 0, 0, 0)
@@ -252,11 +267,11 @@ class EverythingForm(QWidget):  # type: ignore[misc]  # qtpy has no types
 
     def _grey(self) -> None:
         """Grey what has no meaning in this mode, or with this model."""
-        has_head = (self._traits or _UNKNOWN).has_instance_head
+        traits = self._traits or _UNKNOWN
         for field in OPTIONS:
-            if field.modes != MODES or field.needs_instance_head:
-                fits = has_head or not field.needs_instance_head
-                self.values[field.name].enabled = fits and self.mode in field.modes
+            if field.modes != MODES or field.needs_instance_head or field.needs_native:
+                self.values[field.name].enabled = field.suits(traits) and self.mode in field.modes
+        self.estimate.setEnabled(traits.is_native and traits.has_instance_head)
 
     def _changed(self) -> dict[str, float]:
         """Return what stands in the form and is neither the preset's nor a default."""
@@ -306,6 +321,17 @@ def _make(field: OptionField) -> Any:
     if native.focusPolicy() == Qt.FocusPolicy.NoFocus and native.layout() is not None:
         native.setFocusProxy(native.layout().itemAt(0).widget())  # the slider of the two
     return widget
+
+
+def _beside(field: QWidget, button: QPushButton) -> QWidget:
+    """Put a button behind a field; the mnemonic of the row leads to the field."""
+    row = QWidget()
+    layout = QHBoxLayout(row)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.addWidget(field, 1)
+    layout.addWidget(button)
+    row.setFocusProxy(field)
+    return row
 
 
 def _preset_choice(name: str, has_head: bool) -> Choice:

@@ -48,6 +48,8 @@ class OptionField:
         What 0 means, where it stands for something else than a number.
     needs_instance_head : bool
         Whether it works only with models that have an instance head, as the compact one does.
+    needs_native : bool
+        Whether it works only with models that see native pixels, as the compact one does.
     modes : tuple of {"proposals", "watershed", "grid"}
         Where it has a meaning.
     """
@@ -62,10 +64,28 @@ class OptionField:
     refilters: bool = False
     zero_text: str = ""
     needs_instance_head: bool = False
+    needs_native: bool = False
     modes: tuple[Mode, ...] = MODES
+
+    def suits(self, traits: ModelTraits) -> bool:
+        """Tell whether it works with a model."""
+        has_head = traits.has_instance_head or not self.needs_instance_head
+        return has_head and (traits.is_native or not self.needs_native)
 
 
 OPTIONS: tuple[OptionField, ...] = (
+    OptionField(
+        "diameter",
+        "Obje&ct diameter",
+        "Diameter of the objects in pixels, where they are much smaller or larger than those that "
+        "the compact model learned (about 12 to 100): the image is magnified or shrunk for it.",
+        "count",
+        0,
+        10**4,
+        is_basic=True,
+        zero_text="as they are",
+        needs_native=True,
+    ),
     OptionField(
         "pred_iou_thresh",
         "Pre&dicted IoU",
@@ -323,6 +343,7 @@ def default_values(traits: ModelTraits, mode: Mode) -> dict[str, float]:
     return {
         "pred_iou_thresh": iou,
         "stability_score_thresh": stability,
+        "diameter": 0,
         "foreground_thresh": 0.5,
         "min_size": 16,
         "max_area_fraction": 0.4,

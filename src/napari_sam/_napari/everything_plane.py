@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Hashable
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from napari_sam._napari.layers import ChannelChoice, LayerPlane
 from napari_sam._napari.loaded_models import load_shared_model
 from napari_sam._napari.model_view import ContrastChoice, contrast_steps, model_view
+from napari_sam.core.object_scale import scale_for
 from napari_sam.pipeline.options import AutomaticOptions
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ __all__ = [
     "PlaneFound",
     "PlaneRequest",
     "RunProgress",
+    "diameter_steps",
     "learn_steps",
     "plane_steps",
     "told",
@@ -184,6 +187,67 @@ def plane_steps(request: PlaneRequest) -> Generator[RunProgress, None, PlaneFoun
     yield RunProgress(loading_text(request.model))
     sam = load_shared_model(request.model, request.device)
     predictor = _predictor_of(sam, request.predictors)
+    contrast = yield from _contrast_of(request, sam)
+    if not fits_whole(_magnified(request), sam.input_spec):
+        return PlaneFound(None, contrast, predictor)
+    candidates = yield from _candidate_steps(request, predictor, contrast)
+    return PlaneFound(candidates, contrast, predictor)
+
+
+def diameter_steps(
+    request: PlaneRequest,
+) -> Generator[RunProgress, None, tuple[float | None, Contrast]]:
+    """Load the model, and estimate the diameter of the objects in the middle of the plane.
+
+    Parameters
+    ----------
+    request : PlaneRequest
+
+    Yields
+    ------
+    RunProgress
+
+    Returns
+    -------
+    diameter : float or None
+        In pixels; None where fewer than three objects are seen.
+    contrast : Contrast
+        Of the volume.
+
+    Raises
+    ------
+    NapariSamError
+        When the model cannot be loaded or run, or the image cannot be used.
+    """
+    yield RunProgress(loading_text(request.model))
+    sam = load_shared_model(request.model, request.device)
+    contrast = yield from _contrast_of(request, sam)
+    from napari_sam.pipeline.object_size import middle_window
+    from napari_sam.predict import object_diameter
+
+    window = middle_window(request.pixels.levels_yx[0])
+    pixels = model_view(request.pixels, contrast, window)
+    text = RunProgress("Estimating the diameter of objects …")
+    yield text
+    steps = object_diameter.diameter_steps(sam, [pixels])
+    diameter = yield from told(steps, lambda _: text)
+    return diameter, contrast
+
+
+def _magnified(request: PlaneRequest) -> tuple[int, int]:
+    """Rows and columns of the plane as the model sees them."""
+    rows, cols = request.pixels.levels_yx[0]
+    scale = _scale(request)
+    return math.ceil(rows * scale), math.ceil(cols * scale)
+
+
+def _scale(request: PlaneRequest) -> float:
+    diameter = request.options.diameter
+    return 1.0 if isinstance(diameter, str) else scale_for(diameter)
+
+
+def _contrast_of(request: PlaneRequest, sam: Sam) -> Generator[RunProgress, None, Contrast]:
+    """Measure the contrast of the volume, unless it is known."""
     contrast = request.known_contrast
     if contrast is None:
         measuring = contrast_steps(
@@ -194,10 +258,7 @@ def plane_steps(request: PlaneRequest) -> Generator[RunProgress, None, PlaneFoun
         )
         text = RunProgress("Measuring the contrast …")
         contrast = yield from told(measuring, lambda _: text)
-    if not fits_whole(request.pixels.levels_yx[0], sam.input_spec):
-        return PlaneFound(None, contrast, predictor)
-    candidates = yield from _candidate_steps(request, predictor, contrast)
-    return PlaneFound(candidates, contrast, predictor)
+    return contrast
 
 
 def _candidate_steps(
@@ -207,8 +268,9 @@ def _candidate_steps(
 
     sam, options = predictor.sam, request.options
     image: ImageEmbedding | Any
-    if options.crop_n_layers and not sam.input_spec.native_resolution:
-        image = model_view(request.pixels, contrast)  # crops are encoded from the pixels
+    crops_alone = options.crop_n_layers and not sam.input_spec.native_resolution
+    if crops_alone or _scale(request) != 1:  # what is cached has the image's own scale
+        image = model_view(request.pixels, contrast)
     else:
         encoding = predictor.embedding(request.pixels, contrast)
         image = yield from told(

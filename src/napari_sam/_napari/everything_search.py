@@ -14,6 +14,7 @@ from napari_sam._napari.everything_plane import (
     PlaneFound,
     PlaneRequest,
     RunProgress,
+    diameter_steps,
     loading_text,
     plane_steps,
 )
@@ -218,6 +219,27 @@ class PlaneSearch(QObject):  # type: ignore[misc]  # qtpy has no types
 
         self._work.run(
             lambda: plane_steps(request), text=loading_text(request.model), on_result=found
+        )
+
+    def estimate(self, request: PlaneRequest, on_result: Callable[[float | None], None]) -> None:
+        """Estimate the diameter of the objects on a plane; what is shown stays.
+
+        Parameters
+        ----------
+        request : PlaneRequest
+        on_result : callable
+            Is given the diameter in pixels, or None where too few objects are seen.
+        """
+        if self._measured is not None and self._measured[0] == request.contrast_key:
+            request = replace(request, known_contrast=self._measured[1])
+
+        def found(result: tuple[float | None, Contrast]) -> None:
+            diameter, contrast = result
+            self._measured = request.contrast_key, contrast
+            on_result(diameter)
+
+        self._work.run(
+            lambda: diameter_steps(request), text=loading_text(request.model), on_result=found
         )
 
     def filter(self, filters: FilterValues) -> None:

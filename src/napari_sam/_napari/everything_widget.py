@@ -24,7 +24,7 @@ from napari_sam._napari.everything_request import Choices
 from napari_sam._napari.everything_runner import VolumeRunner
 from napari_sam._napari.everything_scope import ScopePanel
 from napari_sam._napari.everything_search import PlaneSearch, Work
-from napari_sam._napari.everything_words import cost_text, counted
+from napari_sam._napari.everything_words import cost_text, counted, diameter_text
 from napari_sam._napari.image_panel import ImagePanel
 from napari_sam._napari.model_choice import ModelChoice
 from napari_sam._napari.notices import show_error
@@ -199,6 +199,7 @@ class EverythingWidget(QWidget):  # type: ignore[misc]  # qtpy has no types
         self.scope_panel.changed.connect(self._on_options)
         self.form.preset_chosen.connect(lambda name: update_settings(everything_preset=name))
         self.form.search_changed.connect(self._on_options)
+        self.form.estimate.clicked.connect(lambda: self._tell_errors(self._estimate_diameter))
         self.form.filters_changed.connect(self._on_filters)
         result, run = self.result_panel, self.run_panel
         result.rule_chosen.connect(lambda rule: update_settings(overwrite_rule=rule))
@@ -235,6 +236,13 @@ class EverythingWidget(QWidget):  # type: ignore[misc]  # qtpy has no types
         request = self.choices.plane_request(() if known is None else (known,))
         self._searched = self.choices.search_key
         self.search.start(request, self.form.filters)
+
+    def _estimate_diameter(self) -> None:
+        if self.work.is_running:
+            return
+        request = self.choices.plane_request(())
+        self._message = "Stopped."  # until there is a result
+        self.search.estimate(request, self._on_diameter)
 
     def _estimate_cost(self) -> None:
         request = self.choices.volume_request()
@@ -344,6 +352,11 @@ class EverythingWidget(QWidget):  # type: ignore[misc]  # qtpy has no types
         self._is_large = True
         self._on_options()
         QTimer.singleShot(0, self.run)  # when this job has ended
+
+    def _on_diameter(self, diameter: float | None) -> None:
+        if diameter is not None:
+            self.form.set_diameter(diameter)
+        self._say(diameter_text(diameter))
 
     def _on_estimate(self, estimate: CostEstimate) -> None:
         self._estimate = estimate

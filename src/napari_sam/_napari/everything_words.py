@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_sam.core.object_scale import scale_for
+
 if TYPE_CHECKING:
     from napari_sam.pipeline.estimate import CostEstimate
 
-__all__ = ["cost_text", "counted", "duration_text"]
+__all__ = ["cost_text", "counted", "diameter_text", "duration_text"]
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
@@ -52,6 +54,30 @@ def duration_text(seconds: float) -> str:
     if minutes < 48 * 60:
         return f"{minutes // 60} h {minutes % 60} min"
     return f"{round(minutes / (24 * 60))} days"
+
+
+def diameter_text(diameter: float | None) -> str:
+    """Say what was estimated of the size of objects.
+
+    Parameters
+    ----------
+    diameter : float or None
+        In pixels; None where too few objects were seen.
+
+    Returns
+    -------
+    str
+    """
+    if diameter is None:
+        return (
+            "Fewer than three objects were seen on this slice, so their diameter stays as it is. "
+            "Measure one, or go to a slice with more of them."
+        )
+    words = f"Objects are about {diameter:.0f} pixels across"
+    scale = scale_for(diameter)
+    if scale == 1:
+        return f"{words}, which the model sees well as they are."
+    return f"{words}; the image is {'magnified' if scale > 1 else 'shrunk'} for the model."
 
 
 def counted(count: int, thing: str) -> str:

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from napari_sam.cli.diameter import DiameterType
+
 if TYPE_CHECKING:
     from rich.table import Table
 
     from napari_sam.core.modes import Mode
+    from napari_sam.core.object_scale import Diameter
     from napari_sam.evaluation.datasets import PairEntry
     from napari_sam.evaluation.reliability import PairTable
 
@@ -39,6 +42,11 @@ __all__ = ["evaluate"]
     help="How everything is segmented; by default proposals with the compact model, else a grid.",
 )  # fmt: skip
 @click.option("--points-per-side", type=click.IntRange(min=1), help="Prompt with a grid.")
+@click.option(
+    "--diameter", metavar="PIXELS|auto", type=DiameterType(),
+    help="Diameter of the objects, as of `napari-sam segment`, for clicks and for segment "
+    "everything; auto estimates it for each image.",
+)  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for the report.")
 def evaluate(
@@ -53,6 +61,7 @@ def evaluate(
     no_automatic: bool,
     mode: Mode | None,
     points_per_side: int | None,
+    diameter: Diameter | None,
     device: str,
     output: Path | None,
 ) -> None:
@@ -74,6 +83,7 @@ def evaluate(
     from napari_sam.evaluation.report import evaluate as evaluate_images
     from napari_sam.model import load_model
     from napari_sam.predict import SamPredictor, choose_mode
+    from napari_sam.predict.object_diameter import require_diameter
 
     config = EvaluationConfig(
         interactive=not no_interactive,
@@ -81,6 +91,7 @@ def evaluate(
         max_images=max_images,
         max_objects=max_objects,
         max_clicks=max_clicks,
+        diameter=diameter,
     )
     pairs = list_pairs(data, split=split)
     if groups:
@@ -88,6 +99,7 @@ def evaluate(
     options = {"points_per_side": points_per_side}
     console = Console()
     predictor = SamPredictor(load_model(model, device=device))
+    require_diameter(predictor.sam, diameter)  # refuses it before the first image
     if config.automatic:
         choose_mode(predictor.sam, mode, options)  # refuses them before the first image
     results = list(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from napari_sam.cli.diameter import DiameterType, diameter_text
 from napari_sam.cli.long_runs import EXIT_INTERRUPTED, progress_bar, terminated_as_interrupted
 
 if TYPE_CHECKING:
@@ -52,6 +53,13 @@ __all__ = ["segment"]
     metavar="proposals|watershed|grid",
     help="Masks of points that the model proposes, objects from a watershed of its maps, or masks "
     "of a grid of points. Unless given, proposals with the compact model and a grid with others.",
+)
+@click.option(
+    "--diameter",
+    metavar="PIXELS|auto",
+    type=DiameterType(),
+    help="Diameter of the objects, where they are much smaller or larger than the compact model "
+    "learned: the image is magnified or shrunk for it. auto estimates it once for the volume.",
 )
 @click.option(
     "--foreground-thresh",
@@ -232,6 +240,7 @@ def _print_table(cost: CostEstimate) -> None:
     for what, value in (
         ("slices", str(cost.n_slices)),
         ("tiles", str(cost.n_tiles)),
+        *([] if cost.diameter is None else [("diameter", f"about {cost.diameter:.0f} pixels")]),
         ("one tile", f"{_duration(cost.seconds_per_tile)}, as measured"),
         ("time", f"about {_duration(cost.seconds)}"),
         ("memory", f"{decimal(cost.memory_bytes)} for images and labels; the model comes on top"),
@@ -286,6 +295,8 @@ class _View:
             case pipeline.ContrastMeasured(low=low, high=high):
                 spans = ", ".join(f"{a:g} to {b:g}" for a, b in zip(low, high, strict=True))
                 self._print(f"Contrast: {spans}")
+            case pipeline.DiameterEstimated(diameter=diameter, scale=scale):
+                self._print(diameter_text(diameter, scale))
             case pipeline.Resumed(n_slices=n_slices, n_tiles=n_tiles):
                 self._n_done = n_slices * self._n_tiles + n_tiles
                 self._advance(self._n_done)

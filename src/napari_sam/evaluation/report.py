@@ -16,6 +16,7 @@ from scipy import ndimage
 
 from napari_sam.core.errors import ConfigError, OutputError
 from napari_sam.core.modes import Mode
+from napari_sam.core.object_scale import Diameter, check_diameter
 from napari_sam.evaluation.datasets import LabelledImage, PairEntry, iter_images, thin
 from napari_sam.evaluation.interactive import CLICK_CAP, InteractiveScores, score_interactive
 from napari_sam.evaluation.metrics import (
@@ -55,6 +56,9 @@ class EvaluationConfig:
         Objects an image at most that are prompted for, evenly spaced.
     max_clicks : int
         Clicks an object at most, 5 to 20.
+    diameter : float or "auto", optional
+        Diameter of the objects in pixels, at whose scale each image is encoded; ``"auto"`` is
+        estimated for each.
     """
 
     interactive: bool = True
@@ -62,8 +66,10 @@ class EvaluationConfig:
     max_images: int | None = None
     max_objects: int = 40
     max_clicks: int = CLICK_CAP
+    diameter: Diameter | None = None
 
     def __post_init__(self) -> None:
+        check_diameter(self.diameter)
         if not 5 <= self.max_clicks <= CLICK_CAP:
             raise ConfigError(
                 f"{self.max_clicks} clicks were asked for",
@@ -124,7 +130,7 @@ def evaluate(
     """
     config = config or EvaluationConfig()
     for item in iter_images(thin(pairs, config.max_images)):
-        embedding = predictor.encode(item.image)
+        embedding = predictor.encode(item.image, diameter=config.diameter)
         scores: dict[str, float] = {}
         ious: dict[str, IouPairs] = {}
         prompted = _prompt_objects(predictor, embedding, item, config)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import zarr
@@ -16,7 +18,8 @@ from napari_sam.io import Volume
 from napari_sam.io.label_layout import LabelLayout
 from napari_sam.pipeline.chunk_cache import REQUEST_BYTES
 from napari_sam.pipeline.config import SegmentConfig
-from napari_sam.pipeline.plan import choose_contrast, plan_tiles
+from napari_sam.pipeline.events import EstimatingDiameter, Event
+from napari_sam.pipeline.plan import SettledPlan, settle_plan
 from napari_sam.pipeline.segmenters import (
     BatchedSegmenter,
     TileSegmenter,
@@ -84,6 +87,8 @@ class CostEstimate:
         Upper estimate of the size of the output.
     suggestion : Suggestion
         Options that fit this image and machine.
+    diameter : float or None
+        Diameter of the objects in pixels, where it was to be estimated and could be.
     """
 
     n_tiles: int
@@ -93,6 +98,7 @@ class CostEstimate:
     memory_bytes: int
     disk_bytes: int
     suggestion: Suggestion
+    diameter: float | None = None
 
 
 def estimate_cost(
@@ -170,9 +176,10 @@ def estimate_steps(
     config = config or SegmentConfig()
     slices = SliceSource(volume, config)
     segmenter = segmenter or load_segmenter(config)
-    tiles = plan_tiles(slices, config, segmenter)
     begun = time.monotonic()
-    contrast = choose_contrast(slices, config, segmenter, volume.dtype)
+    measuring = settle_plan(slices, config, segmenter, volume.dtype, {})
+    plan = yield from _as_steps(measuring)
+    segmenter, tiles, contrast = plan.segmenter, plan.tiles, plan.contrast
     measured, n_read_before = time.monotonic(), slices.n_pixels_read
     pixels = _typical_pixels(slices, tiles, contrast)
     seconds_read, n_read = time.monotonic() - measured, slices.n_pixels_read - n_read_before
@@ -207,7 +214,30 @@ def estimate_steps(
             points_per_batch=batch,
             workers=suggest_workers(device, memory_bytes),
         ),
+        diameter=plan.estimate.get("diameter"),
     )
+
+
+class _Measured(NamedTuple):
+    """A step of what is measured before a tile; how many there are is not known."""
+
+    done: int = 0
+    total: int = 0
+
+
+def _as_steps(
+    measuring: Generator[Event, None, SettledPlan],
+) -> Generator[TileStep, None, SettledPlan]:
+    """Give control back while the diameter is estimated."""
+    with closing(measuring):
+        while True:
+            try:
+                event = next(measuring)
+            except StopIteration as finished:
+                plan: SettledPlan = finished.value
+                return plan
+            if isinstance(event, EstimatingDiameter):
+                yield _Measured()
 
 
 def _typical_pixels(slices: SliceSource, tiles: TileGrid, contrast: Contrast) -> Pixels:

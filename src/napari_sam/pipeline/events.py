@@ -8,6 +8,8 @@ from pathlib import Path
 __all__ = [
     "Completing",
     "ContrastMeasured",
+    "DiameterEstimated",
+    "EstimatingDiameter",
     "Event",
     "Finished",
     "Planned",
@@ -22,7 +24,9 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Planned:
-    """What will be done; always the first event.
+    """What will be done: the first event, but for what is measured before to know it.
+
+    That is the contrast and the diameter of objects, where it is to be estimated.
 
     Attributes
     ----------
@@ -57,6 +61,27 @@ class ContrastMeasured:
 
     low: tuple[float, ...]
     high: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class EstimatingDiameter:
+    """The diameter of the objects is being estimated on a sample of the volume."""
+
+
+@dataclass(frozen=True)
+class DiameterEstimated:
+    """The diameter of objects that serves the whole volume.
+
+    Attributes
+    ----------
+    diameter : float or None
+        In pixels; None where fewer than three objects were seen, so that the image stays as it is.
+    scale : float
+        Pixels of the model's input along a pixel of the image.
+    """
+
+    diameter: float | None
+    scale: float
 
 
 @dataclass(frozen=True)
@@ -211,6 +236,8 @@ class Finished:
 Event = (
     Planned
     | ContrastMeasured
+    | EstimatingDiameter
+    | DiameterEstimated
     | Resumed
     | Working
     | TileDone

@@ -90,6 +90,15 @@ class Journal:
             )
         return dict(_finished(lines[1:]))
 
+    def planned(self) -> dict[str, Any]:
+        """Read the plan of the run that was begun; empty where there is none that can be read."""
+        try:
+            with self.path.open(encoding="utf-8") as file:
+                plan = json.loads(file.readline())
+        except (OSError, ValueError):
+            return {}
+        return plan if isinstance(plan, dict) else {}
+
     def record(self, position: tuple[int, ...], n_objects: int) -> None:
         """Note that a slice is on disk.
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from napari_sam.core.errors import ConfigError
 from napari_sam.core.modes import MODES, Mode
+from napari_sam.core.object_scale import Diameter, check_diameter
 
 __all__ = ["PRESETS", "AutomaticOptions", "Preset", "find_preset"]
 
@@ -59,8 +60,9 @@ _RANGES = {
 class AutomaticOptions:
     """Options of segmenting everything; None keeps the engine's own default.
 
-    With a watershed only `foreground_thresh`, `pred_iou_thresh`, `stability_score_thresh` and
-    `stability_score_offset` have a meaning, without one all but the first; others are refused.
+    With a watershed only `foreground_thresh`, `pred_iou_thresh`, `stability_score_thresh`,
+    `stability_score_offset` and `diameter` have a meaning, without one all but the first; others
+    are refused.
 
     Parameters
     ----------
@@ -100,6 +102,10 @@ class AutomaticOptions:
         but not exactly the same masks.
     foreground_only : bool, optional
         Skip points of a grid where the model's instance head sees background: likewise.
+    diameter : float or "auto", optional
+        Diameter of the objects in pixels, in any mode: the compact model sees an image magnified or
+        shrunk where they are much smaller or larger than those that it learned. ``"auto"``
+        estimates it, for a volume once and for all its tiles.
 
     Raises
     ------
@@ -122,8 +128,10 @@ class AutomaticOptions:
     foreground_thresh: float | None = None
     skip_covered: bool | None = None
     foreground_only: bool | None = None
+    diameter: Diameter | None = None
 
     def __post_init__(self) -> None:
+        check_diameter(self.diameter)
         for name, allowed in _RANGES.items():
             value = getattr(self, name)
             if value is None or allowed.allows(value):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,20 @@ from napari_sam.core.region import Region
 from napari_sam.io import ArrayVolume, Volume
 from napari_sam.io.location import location_name
 from napari_sam.pipeline.config import SegmentConfig
+from napari_sam.pipeline.events import ContrastMeasured, Event, Planned
+from napari_sam.pipeline.object_size import estimates_diameter, settle_diameter
 from napari_sam.pipeline.segmenters import TileSegmenter
 from napari_sam.pipeline.source import SliceSource
 from napari_sam.tiling import Contrast, TileGrid, tile_grid
 
 __all__ = [
+    "SettledPlan",
     "choose_contrast",
     "content_signature",
     "file_signature",
     "is_on_disk",
     "plan_tiles",
+    "settle_plan",
     "volume_files",
 ]
 
@@ -32,6 +37,31 @@ SIGNATURE_BLOCKS = 8
 SIGNATURE_SIDE = 64
 """Blocks that stand for a volume's content, and their rows and columns."""
 ZARR_METADATA = ("zarr.json", ".zattrs", ".zarray")
+
+
+@dataclass(frozen=True)
+class SettledPlan:
+    """What is the same for all tiles of a run.
+
+    Attributes
+    ----------
+    segmenter : TileSegmenter
+        With its diameter of objects, where that was estimated.
+    config : SegmentConfig
+        Likewise.
+    tiles : TileGrid
+        Of a slice.
+    contrast : Contrast
+        Of the volume.
+    estimate : dict
+        The ``diameter`` that was estimated, where it was; None for one that could not be.
+    """
+
+    segmenter: TileSegmenter
+    config: SegmentConfig
+    tiles: TileGrid
+    contrast: Contrast
+    estimate: dict[str, float | None]
 
 
 def plan_tiles(slices: SliceSource, config: SegmentConfig, segmenter: TileSegmenter) -> TileGrid:
@@ -95,6 +125,66 @@ def choose_contrast(
     if segmenter.keeps_8bit and dtype == np.uint8 and config.contrast_percentiles is None:
         return Contrast((0.0,), (255.0,))
     return measured
+
+
+def settle_plan(
+    slices: SliceSource,
+    config: SegmentConfig,
+    segmenter: TileSegmenter,
+    dtype: np.dtype[Any],
+    begun: Mapping[str, Any],
+) -> Generator[Event, None, SettledPlan]:
+    """Find out what is the same for all tiles: contrast, diameter of objects, and the tiles.
+
+    Parameters
+    ----------
+    slices : SliceSource
+    config : SegmentConfig
+    segmenter : TileSegmenter
+    dtype : dtype
+        Of the volume.
+    begun : mapping
+        The plan of a run that is resumed, which knows the diameter; else empty.
+
+    Yields
+    ------
+    Event
+        Planned, as soon as it is known, and what is measured.
+
+    Returns
+    -------
+    SettledPlan
+
+    Raises
+    ------
+    ConfigError, InputError, DeviceError
+        As :func:`plan_tiles`, :func:`choose_contrast` and :func:`settle_diameter` do.
+    """
+    is_estimated = estimates_diameter(segmenter)
+    estimate: dict[str, float | None] = {}
+    tiles = plan_tiles(slices, config, segmenter)
+    if not is_estimated:
+        yield _planned(slices, tiles)
+    contrast = choose_contrast(slices, config, segmenter, dtype)
+    yield ContrastMeasured(contrast.low, contrast.high)
+    if is_estimated:
+        known = begun.get("estimate")
+        segmenter, diameter = yield from settle_diameter(segmenter, slices, contrast, known)
+        estimate = {"diameter": diameter}
+        config = replace(config, automatic=replace(config.automatic, diameter=diameter))
+        tiles = plan_tiles(slices, config, segmenter)  # larger where objects are large
+        yield _planned(slices, tiles)
+    return SettledPlan(segmenter, config, tiles, contrast, estimate)
+
+
+def _planned(slices: SliceSource, tiles: TileGrid) -> Planned:
+    return Planned(
+        slices.label_axes,
+        slices.label_shape,
+        len(slices.positions),
+        len(tiles),
+        tiles.window_yx,
+    )
 
 
 def file_signature(volume: Volume) -> dict[str, Any]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,8 @@ from napari_sam.io.output_files import check_target
 from napari_sam.pipeline.completion import RunFolder, complete
 from napari_sam.pipeline.config import SegmentConfig
 from napari_sam.pipeline.events import (
-    ContrastMeasured,
     Event,
     Finished,
-    Planned,
     Resumed,
     SliceDone,
     TileDone,
@@ -35,10 +35,10 @@ from napari_sam.pipeline.events import (
 from napari_sam.pipeline.journal import Journal
 from napari_sam.pipeline.link_stack import link_axis
 from napari_sam.pipeline.plan import (
-    choose_contrast,
+    SettledPlan,
     content_signature,
     file_signature,
-    plan_tiles,
+    settle_plan,
 )
 from napari_sam.pipeline.process_pool import ProcessPool
 from napari_sam.pipeline.segment_target import SegmentTarget
@@ -53,7 +53,6 @@ from napari_sam.pipeline.target_lock import locked
 from napari_sam.pipeline.tile_queue import Pool, TileQueue
 from napari_sam.pipeline.tile_run import TileRun, segment_tiles
 from napari_sam.pipeline.worker import WorkOrder, leave_token
-from napari_sam.tiling import TileGrid
 
 __all__ = ["segment_volume"]
 
@@ -94,7 +93,7 @@ def segment_volume(
     Yields
     ------
     Event
-        Planned first, Finished last.
+        Planned first, or after contrast and diameter where that is estimated; Finished last.
 
     Raises
     ------
@@ -121,17 +120,19 @@ def segment_volume(
         if config.link is not None:
             link_axis(slices.label_axes, config.link)  # says what is wrong, before the work
         given, segmenter = segmenter, segmenter or load_segmenter(config)
-        tiles = plan_tiles(slices, config, segmenter)
-        yield _planned(slices, tiles)
-        contrast = choose_contrast(slices, config, segmenter, volume.dtype)
-        yield ContrastMeasured(contrast.low, contrast.high)
+        begun_plan = Journal(path).planned() if config.resume else {}
+        plan = yield from settle_plan(slices, config, segmenter, volume.dtype, begun_plan)
+        if (halo := _short_halo(plan)) is not None:
+            yield halo
         is_file = isinstance(source, (str, Path))
         signature = file_signature(volume) if is_file else content_signature(volume)
-        run = TileRun(slices, segmenter, tiles, contrast)
+        run = TileRun(slices, plan.segmenter, plan.tiles, plan.contrast)
         with output.tidied(), locked(path), run:
-            job = _Job(run, volume, output, config, _plan(run, signature, config))
+            decided = _plan(run, signature, config, plan.estimate)
+            job = _Job(run, volume, output, plan.config, decided)
             if config.workers > 1 or config.dask is not None:
-                run.processes = TileQueue(_pool(source, given, job))
+                sent = None if given is None else plan.segmenter
+                run.processes = TileQueue(_pool(source, sent, job))
             n_objects = yield from _segment_slices(job)
     if n_objects == 0:
         yield Warned(
@@ -270,16 +271,6 @@ def _pool(source: str | Path | Volume, segmenter: TileSegmenter | None, job: _Jo
     return DaskPool(order)
 
 
-def _planned(slices: SliceSource, tiles: TileGrid) -> Planned:
-    return Planned(
-        slices.label_axes,
-        slices.label_shape,
-        len(slices.positions),
-        len(tiles),
-        tiles.window_yx,
-    )
-
-
 @contextmanager
 def _opened(source: str | Path | Volume, config: SegmentConfig) -> Iterator[Volume]:
     """Open a file for the time of the block, or lend a volume that the caller has opened."""
@@ -296,9 +287,27 @@ def _opened(source: str | Path | Volume, config: SegmentConfig) -> Iterator[Volu
     yield source
 
 
-def _plan(run: TileRun, signature: dict[str, Any], config: SegmentConfig) -> dict[str, Any]:
+def _short_halo(plan: SettledPlan) -> Warned | None:
+    """Warn where objects of the diameter that was given are longer than the halo of the tiles."""
+    diameter, halo = plan.config.automatic.diameter, plan.config.halo
+    if len(plan.tiles) == 1 or not isinstance(diameter, Real) or diameter <= halo:
+        return None
+    return Warned(
+        f"Objects of {diameter:.0f} pixels are longer than the halo of {halo} pixels, so tiles may "
+        f"cut them in different ways. A halo of {math.ceil(1.5 * diameter)} pixels shows them "
+        "whole (`--halo`)."
+    )
+
+
+def _plan(
+    run: TileRun,
+    signature: dict[str, Any],
+    config: SegmentConfig,
+    estimate: dict[str, float | None],
+) -> dict[str, Any]:
     """Everything that decides the labels; a resumed run must agree with it."""
-    return {
+    estimated = {"estimate": estimate} if estimate else {}
+    return estimated | {
         "source": signature,
         "options": config.fingerprint(),
         "segmenter": run.segmenter.digest,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.errors import NapariSamWarning, OutOfMemoryError
+from napari_sam.core.object_scale import scale_for
 from napari_sam.core.steps import result_of
 from napari_sam.pipeline.config import SegmentConfig
 from napari_sam.pipeline.options import AutomaticOptions
@@ -211,7 +212,10 @@ class ModelSegmenter:
             generator = everything_generator(model, **self._options)
             self.batch = generator.options.batch_size(model.device)
         self.device: str = model.device.type
-        self.window = int(model.input_spec.size)
+        self.diameter = options.diameter
+        # shrunk, a larger tile fills the model's window; a magnified one takes several
+        scale = 1.0 if isinstance(self.diameter, str) else scale_for(self.diameter)
+        self.window = int(model.input_spec.size / min(scale, 1.0))
         self.keeps_8bit = model.input_spec.contrast == "as_is"
         self.digest = f"{model.name} {model.digest}"
 
@@ -281,6 +285,49 @@ class ModelSegmenter:
         """
         return ModelSegmenter(
             self._model, AutomaticOptions(**self._options | {"points_per_batch": batch})
+        )
+
+    def diameter_steps(
+        self, samples: Sequence[NDArray[np.uint8]]
+    ) -> Generator[TileStep, None, float | None]:
+        """Estimate the diameter of objects, giving control back between windows.
+
+        Parameters
+        ----------
+        samples : sequence of ndarray of uint8, shape (h, w, 3)
+
+        Yields
+        ------
+        TileStep
+
+        Returns
+        -------
+        float or None
+            In pixels; None where fewer than three objects are seen.
+
+        Raises
+        ------
+        DeviceError
+            When the device fails, or has too little memory.
+        """
+        from napari_sam.predict.object_diameter import diameter_steps
+
+        return (yield from diameter_steps(self._model, samples))
+
+    def with_diameter(self, diameter: float | None) -> ModelSegmenter:
+        """Return a segmenter with the same model for objects of a diameter.
+
+        Parameters
+        ----------
+        diameter : float, optional
+            In pixels; None for images as they are.
+
+        Returns
+        -------
+        ModelSegmenter
+        """
+        return ModelSegmenter(
+            self._model, AutomaticOptions(**self._options | {"diameter": diameter})
         )
 
     def _try_steps(self, tile: NDArray[np.uint8]) -> Generator[TileStep, None, SegmentedImage]:
