@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from napari.layers import Image
 
 from napari_sam._napari import everything_plane
-from napari_sam._napari.everything_plane import PlaneRequest, learn_steps, plane_steps
+from napari_sam._napari.everything_plane import (
+    PlaneRequest,
+    diameter_steps,
+    learn_steps,
+    plane_steps,
+)
 from napari_sam._napari.layers import ChannelChoice, LayerPlane
 from napari_sam._napari.model_view import ContrastChoice, measure_contrast, model_view
 from napari_sam.core.plane import Plane
@@ -140,3 +146,43 @@ def test_closing_closes_the_search(sam, monkeypatch) -> None:
 
 def test_a_model_can_be_loaded_by_itself(sam) -> None:
     assert result_of(learn_steps("tiny", "cpu")) is sam
+
+
+@pytest.fixture
+def compact(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    from napari_sam.model import load_model
+
+    monkeypatch.setenv("NAPARI_SAM_HOME", str(tmp_path))
+    model = load_model("compact", device="cpu")
+    monkeypatch.setattr(everything_plane, "load_shared_model", lambda *_: model)
+    return model
+
+
+def request_of_spots(diameter: float | None = None) -> PlaneRequest:
+    """Bright discs of 6 pixels, 25 of them."""
+    rows, cols = np.indices((60, 60))
+    image = np.full((60, 60), 40, np.uint8)
+    image[np.hypot(rows % 12 - 6, cols % 12 - 6) < 3] = 160
+    layer, plane = Image(image), Plane((0, 1), ())
+    options = AutomaticOptions(mode="proposals", diameter=diameter)
+    return replace(
+        request_for(), layer=layer, plane=plane, pixels=LayerPlane(layer, plane), options=options
+    )
+
+
+def test_small_objects_are_found_at_the_diameter_that_was_estimated(compact) -> None:
+    diameter, contrast = result_of(diameter_steps(request_of_spots()))
+    assert diameter == pytest.approx(6, abs=1)
+    assert contrast == measure_contrast(request_of_spots().layer)
+    as_it_is = result_of(plane_steps(request_of_spots()))
+    magnified = result_of(plane_steps(request_of_spots(round(diameter))))
+    assert len(areas(as_it_is.candidates)) < 5
+    found = magnified.candidates.labels()
+    assert found.labels.shape == (60, 60)
+    assert sum(20 <= item.area <= 45 for item in found.objects) >= 24
+
+
+def test_a_plane_that_is_too_large_when_magnified_is_left_to_tiles(compact, monkeypatch) -> None:
+    monkeypatch.setattr("napari_sam.predict.frames.MAX_NATIVE_PIXELS", 100 * 100)
+    assert result_of(plane_steps(request_of_spots())).candidates is not None
+    assert result_of(plane_steps(request_of_spots(6))).candidates is None

@@ -790,3 +790,77 @@ def test_other_options_make_an_estimate_void(viewer: napari.Viewer) -> None:
     widget.form.values["crop_n_layers"].value = 1
     assert widget.run_panel.run.text() == "Estimate c&ost"
     assert widget.run_panel.status.text() == ""
+
+
+def spots() -> np.ndarray:
+    """Draw 25 bright discs of 6 pixels."""
+    rows, cols = np.indices((60, 60))
+    image = np.full((60, 60), 40, np.uint8)
+    image[np.hypot(rows % 12 - 6, cols % 12 - 6) < 3] = 160
+    return image
+
+
+def test_the_diameter_is_estimated_shown_and_used(viewer: napari.Viewer) -> None:
+    viewer.add_image(spots())
+    widget = open_widget(viewer)
+    field = widget.form.values["diameter"]
+    assert field.value == 0
+    widget.form.estimate.click()
+    wait_until(lambda: field.value > 0 and not widget.work.is_running)
+    assert 5 <= field.value <= 7
+    assert "pixels across; the image is magnified" in widget.run_panel.status.text()
+    assert widget.form.search.diameter == field.value
+    run_slice(widget)
+    assert count(widget) >= 24
+    kept = widget.search.to_keep  # with points, clicks would make other masks of them
+    assert kept is not None
+    assert not any(item.is_prompted for item in kept.objects)
+    assert all(item.is_prompted for item in widget.search.shown.objects)
+    widget.form.reset.click()
+    assert field.value == 0
+
+
+def test_an_estimate_is_cancelled_like_other_work(viewer: napari.Viewer) -> None:
+    viewer.add_image(spots())
+    widget = open_widget(viewer)
+    widget.form.estimate.click()
+    widget.run_panel.cancel.click()
+    wait_until(lambda: not widget.work.is_running)
+    assert widget.form.values["diameter"].value == 0
+    assert widget.run_panel.status.text() == "Stopped."
+
+
+def test_too_few_objects_leave_the_diameter(viewer: napari.Viewer) -> None:
+    image = np.full((60, 60), 40, np.uint8)
+    image[20:40, 20:40] = 160
+    viewer.add_image(image)
+    widget = open_widget(viewer)
+    widget.form.values["diameter"].value = 50
+    widget.form.estimate.click()
+    wait_until(lambda: "Fewer than three" in widget.run_panel.status.text())
+    assert widget.form.values["diameter"].value == 50
+
+
+def test_a_diameter_is_offered_for_models_of_native_pixels(screen: None) -> None:
+    from napari_sam._napari.everything_form import EverythingForm
+    from napari_sam._napari.everything_options import traits_of
+
+    form = EverythingForm("automatic")
+    field = form.values["diameter"]
+    form.set_diameter(200.4)
+    assert (field.value, form.automatic.diameter) == (200, 200)
+    form.set_model(traits_of("vit_b"))
+    assert (field.value, form.automatic.diameter) == (0, None)
+    assert not field.enabled
+    assert not form.estimate.isEnabled()
+    form.set_model(traits_of("compact"))
+    assert field.enabled
+    assert form.estimate.isEnabled()
+
+
+def test_a_run_over_a_stack_takes_the_diameter(viewer: napari.Viewer) -> None:
+    viewer.add_image(np.stack([spots()] * 2))
+    widget = open_widget(viewer)
+    widget.scope_panel.choose("all")
+    widget.form.set_diameter(6)
+    assert widget.choices.volume_request().config.automatic.diameter == 6

@@ -98,6 +98,12 @@ class PlaneRequest:
     predictors: tuple[InteractivePredictor, ...] = ()
 
     @property
+    def scale(self) -> float:
+        """Pixels of the model's input along a pixel of the image."""
+        diameter = self.options.diameter
+        return 1.0 if isinstance(diameter, str) else scale_for(diameter)
+
+    @property
     def contrast_key(self) -> Hashable:
         """Equal for requests of the same contrast."""
         return self.volume_key, self.channels, self.contrast, self.model
@@ -237,13 +243,7 @@ def diameter_steps(
 def _magnified(request: PlaneRequest) -> tuple[int, int]:
     """Rows and columns of the plane as the model sees them."""
     rows, cols = request.pixels.levels_yx[0]
-    scale = _scale(request)
-    return math.ceil(rows * scale), math.ceil(cols * scale)
-
-
-def _scale(request: PlaneRequest) -> float:
-    diameter = request.options.diameter
-    return 1.0 if isinstance(diameter, str) else scale_for(diameter)
+    return math.ceil(rows * request.scale), math.ceil(cols * request.scale)
 
 
 def _contrast_of(request: PlaneRequest, sam: Sam) -> Generator[RunProgress, None, Contrast]:
@@ -269,7 +269,7 @@ def _candidate_steps(
     sam, options = predictor.sam, request.options
     image: ImageEmbedding | Any
     crops_alone = options.crop_n_layers and not sam.input_spec.native_resolution
-    if crops_alone or _scale(request) != 1:  # what is cached has the image's own scale
+    if crops_alone or request.scale != 1:  # what is cached has the image's own scale
         image = model_view(request.pixels, contrast)
     else:
         encoding = predictor.embedding(request.pixels, contrast)

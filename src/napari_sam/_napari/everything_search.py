@@ -175,6 +175,17 @@ class PlaneSearch(QObject):  # type: ignore[misc]  # qtpy has no types
         viewer.layers.events.removed.connect(self._on_removed)
 
     @property
+    def to_keep(self) -> SegmentedImage | None:
+        """The objects that are shown, without points where these would not make them again.
+
+        Clicks see the image as it is; a mask of an image that was resized is edited as a mask.
+        """
+        if self.shown is None or self.request is None or self.request.scale == 1:
+            return self.shown
+        objects = tuple(replace(item, is_prompted=False) for item in self.shown.objects)
+        return replace(self.shown, objects=objects)
+
+    @property
     def floors(self) -> tuple[float, float]:
         """Predicted IoU and stability below which nothing was looked for."""
         if self.found is None or self.found.candidates is None:

@@ -238,11 +238,9 @@ class EverythingWidget(QWidget):  # type: ignore[misc]  # qtpy has no types
         self.search.start(request, self.form.filters)
 
     def _estimate_diameter(self) -> None:
-        if self.work.is_running:
-            return
-        request = self.choices.plane_request(())
-        self._message = "Stopped."  # until there is a result
-        self.search.estimate(request, self._on_diameter)
+        if not self.work.is_running:
+            self._message = "Stopped."  # until there is a result
+            self.search.estimate(self.choices.plane_request(()), self._on_diameter)
 
     def _estimate_cost(self) -> None:
         request = self.choices.volume_request()
@@ -277,7 +275,7 @@ class EverythingWidget(QWidget):  # type: ignore[misc]  # qtpy has no types
         self.runner.start(request.volume, config, target, request.placement)
 
     def _keep(self) -> None:
-        shown, request = self.search.shown, self.search.request
+        shown, request = self.search.to_keep, self.search.request
         if shown is None or request is None:
             return
         self._message = ""
