@@ -76,7 +76,7 @@ class OptionField:
 OPTIONS: tuple[OptionField, ...] = (
     OptionField(
         "diameter",
-        "Obje&ct diameter",
+        "Ob&ject diameter",
         "Diameter of the objects in pixels, where they are much smaller or larger than those that "
         "the compact model learned (about 12 to 100): the image is magnified or shrunk for it.",
         "count",
