@@ -11,10 +11,11 @@ import torch
 from scipy import ndimage
 
 from napari_sam.core.errors import ConfigError, InputError, OutOfMemoryError
-from napari_sam.masks import decode_rle
+from napari_sam.masks import PackedMask, decode_rle
 from napari_sam.model.instance_head import InstanceMaps
 from napari_sam.model.sam import Sam
 from napari_sam.predict import AutomaticMaskGenerator, SamPredictor
+from napari_sam.predict.crop_view import CropView
 from napari_sam.predict.crops import (
     crop_boxes,
     image_crops,
@@ -22,8 +23,10 @@ from napari_sam.predict.crops import (
     point_grid,
     window_crops,
 )
-from napari_sam.predict.proposals import assign_to_crops, propose_points
+from napari_sam.predict.proposals import assign_to_crops
+from napari_sam.predict.proposed_objects import propose_objects
 from napari_sam.predict.transforms import ImageTransform
+from napari_sam.predict.upsampling import MaskUpsampler
 from tiny_models import tiny_sam
 
 LOOSE = {
@@ -264,31 +267,94 @@ def test_explicit_grids_are_used(compact: Sam) -> None:
     assert len(records) == 3
 
 
-def test_instance_head_points_prompt_where_it_sees_objects(compact: Sam) -> None:
+def seeing(compact: Sam, patch: pytest.MonkeyPatch, discs: list[tuple[int, int, int]]) -> None:
+    """Let the head see discs (x, y, radius), in cells of 4 pixels."""
+    rows, cols = np.mgrid[: 288 // 4, : 320 // 4]
+    centre, foreground = (torch.full((1, 288 // 4, 320 // 4), -9.0) for _ in range(2))
+    for x, y, radius in discs:
+        distance = torch.from_numpy(np.hypot(cols * 4 + 1.5 - x, rows * 4 + 1.5 - y))
+        foreground[0, distance <= radius] = 9.0
+        centre[0, distance <= 5] = 9.0
+    seen = InstanceMaps(foreground, centre, torch.full_like(centre, -9.0))
+    patch.setattr(compact.instance_head, "forward", lambda features: seen)
+
+
+def test_each_object_of_the_head_is_one_prompt(compact: Sam) -> None:
+    discs = [(42, 50, 22), (150, 130, 30), (282, 242, 12), (312, 200, 8)]  # the last: padding
     image = image_of((260, 300))
-    centres = [(40, 50), (150, 130), (290, 250)]
-    maps = torch.full((1, 288 // 4, 320 // 4), -9.0)
-    for x, y in [*centres, (312, 270)]:  # the last lies in the padding
-        maps[0, y // 4 - 1 : y // 4 + 2, x // 4 - 1 : x // 4 + 2] = 9.0
     with pytest.MonkeyPatch.context() as patch:
-        seen = InstanceMaps(foreground=torch.full_like(maps, 9.0), centre=maps, boundary=maps)
-        patch.setattr(compact.instance_head, "forward", lambda features: seen)
-        points = propose_points(compact, SamPredictor(compact).encode(image))
+        seeing(compact, patch, discs)
+        proposed = propose_objects(compact, SamPredictor(compact).encode(image))
         options = LOOSE | {"points_per_side": None, "stability_score_thresh": 0.0}
         generator = AutomaticMaskGenerator(compact, **options, mode="proposals")
-        prompted = {record.point_xy for record in generator.generate(image)}
-    np.testing.assert_allclose(points, np.array(centres) // 4 * 4 + 1.5)
-    assert prompted <= {tuple(point) for point in points.tolist()}
+        prompted = [record.point_xy for record in generator.generate(image)]
+    assert len(proposed.points_xy) == len(proposed.masks) == 3
+    order = np.argsort(proposed.points_xy[:, 0])
+    for index, (x, y, radius) in zip(order.tolist(), discs[:3], strict=True):
+        assert np.hypot(*(proposed.points_xy[index] - (x, y))) < 4
+        assert proposed.masks[index].area == pytest.approx(np.pi * radius**2, rel=0.25)
+    assert len(prompted) == len(set(prompted))  # one mask for each
+    assert set(prompted) <= {tuple(point) for point in proposed.points_xy.tolist()}
+
+
+def test_proposals_are_decoded_with_their_pixels_as_mask_prompts(compact: Sam) -> None:
+    image = image_of((260, 300))
+    given = []
+    decode_above = compact.decode_above
+
+    def listen(features: Any, **prompts: Any) -> Any:
+        given.append(prompts)
+        return decode_above(features, **prompts)
+
+    with pytest.MonkeyPatch.context() as patch:
+        seeing(compact, patch, [(42, 50, 22), (150, 130, 30)])
+        patch.setattr(compact, "decode_above", listen)
+        embedding = SamPredictor(compact).encode(image)
+        proposed = propose_objects(compact, embedding)
+        AutomaticMaskGenerator(compact, **LOOSE, mode="proposals").generate(embedding)
+    decoded = [
+        (point, logits)
+        for prompts in given
+        for point, logits in zip(prompts["points"][0], prompts["mask_logits"], strict=True)
+    ]
+    assert len(decoded) == 2
+    assert not any(prompts["multimask"] for prompts in given)
+    stride = embedding.transform.low_res_stride
+    areas = sorted(mask.area for mask in proposed.masks)
+    covered = sorted(int((logits > 0).sum()) * stride**2 for _, logits in decoded)
+    assert covered == pytest.approx(areas, rel=0.1)
+    for point, logits in decoded:
+        x, y = (point[0] / stride).long().tolist()
+        assert logits[0, y, x] == 10
+
+
+def test_a_mask_prompt_is_cut_at_the_edge_of_its_crop(compact: Sam) -> None:
+    transform = ImageTransform.for_image((300, 205), compact.input_spec)
+    crop = window_crops(transform, compact.input_spec, 0, 512 / 1500)[-1]
+    assert crop.window is not None
+    left, top = crop.box_xyxy[:2]
+    features = SamPredictor(compact).encode(image_of((300, 205))).as_features()
+    upsampler = MaskUpsampler.for_window(transform, crop.window, 0.0)
+    view = CropView(crop, features, transform, upsampler, (0, 0), False, np.zeros(2))
+    block = np.ones((20, 20), np.bool_)
+    mask = PackedMask.from_array(block, (max(top - 10, 0), left + 8))
+    logits = view.mask_logits([mask])
+    stride = transform.low_res_stride
+    assert logits.shape[-2:] == tuple(side // stride for side in crop.window.size_yx)
+    seen = int((logits > 0).sum()) * stride**2
+    assert seen == (20 - min(top, 10)) * 20
 
 
 def test_each_proposal_belongs_to_the_window_that_sees_it_best(compact: Sam) -> None:
     transform = ImageTransform.for_image((300, 205), compact.input_spec)
     crops = window_crops(transform, compact.input_spec, 0, 512 / 1500)
     points = np.random.default_rng(0).uniform((0, 0), (205, 300), (200, 2))
-    owned = assign_to_crops(points, crops)
-    assert sum(map(len, owned)) == 200
-    for crop, own in zip(crops, owned, strict=True):
-        assert ((own >= 0) & (own <= crop.size_yx[::-1])).all()
+    owner = assign_to_crops(points, crops)
+    assert len(set(owner.tolist())) == len(crops)
+    for point, index in zip(points, owner.tolist(), strict=True):
+        x0, y0, x1, y1 = crops[index].box_xyxy
+        assert x0 <= point[0] <= x1
+        assert y0 <= point[1] <= y1
 
 
 BAD_OPTIONS: list[dict[str, Any]] = [

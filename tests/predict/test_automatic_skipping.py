@@ -14,6 +14,7 @@ import torch
 
 from napari_sam.core.errors import ConfigError
 from napari_sam.core.steps import result_of
+from napari_sam.masks import PackedMask
 from napari_sam.model.instance_head import InstanceMaps
 from napari_sam.model.sam import DecodedMasks, Sam
 from napari_sam.predict import (
@@ -24,6 +25,7 @@ from napari_sam.predict import (
     segment_everything,
 )
 from napari_sam.predict.proposals import foreground_at
+from napari_sam.predict.proposed_objects import ProposedObjects
 from tiny_models import tiny_sam
 
 SHAPE = (120, 112)  # one decode window of the tiny models
@@ -261,8 +263,13 @@ def test_foreground_is_that_of_the_cell_and_its_neighbours(
 def proposing(compact: Sam, monkeypatch: pytest.MonkeyPatch) -> Iterator[np.ndarray]:
     """Proposals in one object, and a head that takes all for background."""
     points = np.array([[20.0, 20.0], [40.0, 40.0], [50.0, 20.0], [30.0, 50.0]])
+    masks = tuple(
+        PackedMask.from_array(np.ones((9, 9), np.bool_), (int(y) - 4, int(x) - 4))
+        for x, y in points.tolist()
+    )
     monkeypatch.setattr(
-        "napari_sam.predict.prompted_crops.propose_points", lambda sam, embedding: points
+        "napari_sam.predict.prompted_crops.propose_objects",
+        lambda sam, embedding: ProposedObjects(points, masks),
     )
     see_foreground(compact, monkeypatch, (0, 0, 0, 0))
     return points

@@ -33,7 +33,7 @@ def drain(schedule: PointSchedule, *found: Candidate) -> list[tuple[float, float
     masks = CropCandidates(found)
     while schedule:
         left = len(schedule)
-        prompted += map(tuple, schedule.take().tolist())
+        prompted += map(tuple, schedule.take().points_xy.tolist())
         schedule.learn(masks)
         assert len(schedule) < left
         masks = CropCandidates(())

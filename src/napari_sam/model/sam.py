@@ -214,6 +214,7 @@ class Sam(nn.Module):
         *,
         points: Points,
         min_predicted_iou: float,
+        mask_logits: Tensor | None = None,
         multimask: bool = True,
     ) -> DecodedMasks:
         """Predict masks, and draw only those whose predicted IoU is above a threshold.
@@ -228,6 +229,8 @@ class Sam(nn.Module):
             Coordinates (N, K, 2) as (x, y) in input pixels and labels (N, K).
         min_predicted_iou : float
             Masks with a predicted IoU above this are kept.
+        mask_logits : Tensor, optional
+            Low-res logits (N, 1, hl, wl) of an earlier mask.
         multimask : bool
             Three masks a prompt instead of one.
 
@@ -237,7 +240,7 @@ class Sam(nn.Module):
             The K masks that passed, in order of prompt, then mask.
         """
         h, w = features.embedding.shape[-2:]
-        prompts = self.prompt_encoder(points, None, None, (h, w))
+        prompts = self.prompt_encoder(points, None, mask_logits, (h, w))
         image_pe = self.prompt_encoder.dense_pe((h, w))
         decoder = self.mask_decoder
         masks = MULTIMASK if multimask else SINGLE_MASK

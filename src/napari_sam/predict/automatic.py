@@ -8,7 +8,6 @@ whose predicted IoU fails are never drawn, and the others only inside their own 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,15 +19,15 @@ from napari_sam.core.object_scale import Diameter
 from napari_sam.core.steps import result_of
 from napari_sam.masks import CROP_EDGE_TOLERANCE, PackedMask
 from napari_sam.model.devices import translate_torch_errors
-from napari_sam.model.layers import ImageFeatures
 from napari_sam.model.sam import InputSpec, Sam
 from napari_sam.predict.candidates import Candidate, CandidateSet, CropCandidates
+from napari_sam.predict.crop_view import CropView
 from napari_sam.predict.crops import Crop
 from napari_sam.predict.embedding import ImageEmbedding
 from napari_sam.predict.image_steps import encode_image_steps
 from napari_sam.predict.modes import require_instance_head
 from napari_sam.predict.object_diameter import require_diameter
-from napari_sam.predict.point_levels import point_schedules
+from napari_sam.predict.point_levels import PromptBatch, point_schedules
 from napari_sam.predict.predictor import SamPredictor
 from napari_sam.predict.prompted_crops import prompted_crops
 from napari_sam.predict.records import (
@@ -43,19 +42,6 @@ from napari_sam.predict.windows import crop_features, whole_frame
 from napari_sam.tiling.normalize import Contrast
 
 __all__ = ["AutomaticMaskGenerator"]
-
-
-@dataclass(frozen=True, eq=False)
-class _CropView:
-    """A crop, ready to be decoded: its features, and how to come back from them."""
-
-    features: ImageFeatures
-    transform: ImageTransform
-    upsampler: MaskUpsampler
-    origin_yx: tuple[int, int]
-    is_encoded_alone: bool
-    shift_xy: NDArray[np.float64]
-    """From scaled coordinates in the crop to those in its window."""
 
 
 class AutomaticMaskGenerator:
@@ -290,7 +276,7 @@ class AutomaticMaskGenerator:
             later -= len(points)
             in_crop: list[Candidate] = []
             while points:
-                masks = self._process_batch(crop, view, points.take(), floor_iou, floor_stability)
+                masks = self._process_batch(view, points.take(), floor_iou, floor_stability)
                 found = CropCandidates(masks).away_from_crop_edge(crop, size_yx, tolerance)
                 points.learn(found)
                 in_crop += found.candidates
@@ -320,7 +306,7 @@ class AutomaticMaskGenerator:
 
     def _open_crop(
         self, crop: Crop, embedding: ImageEmbedding, pixels: NDArray[np.uint8] | None
-    ) -> _CropView:
+    ) -> CropView:
         """Features of a crop: cut from the image's, or encoded from its pixels."""
         window, origin, shift_xy = crop.window, (0, 0), np.zeros(2)
         features = embedding.as_features()
@@ -341,30 +327,34 @@ class AutomaticMaskGenerator:
             self.sam.mask_threshold,
             self.options.stability_score_offset,
         )
-        return _CropView(features, transform, upsampler, origin, is_encoded_alone, shift_xy)
+        return CropView(crop, features, transform, upsampler, origin, is_encoded_alone, shift_xy)
 
     def _process_batch(
         self,
-        crop: Crop,
-        view: _CropView,
-        points_xy: NDArray[np.float64],
+        view: CropView,
+        batch: PromptBatch,
         min_iou: float,
         min_stability: float,
     ) -> tuple[Candidate, ...]:
-        """Masks of some points (n, 2) in crop pixels whose scores pass."""
-        in_window = view.transform.points_to_input(points_xy) + view.shift_xy
+        """Masks of some prompts whose scores pass: three a point, one with a mask prompt."""
+        in_window = view.transform.points_to_input(batch.points_xy) + view.shift_xy
         with translate_torch_errors(), torch.inference_mode():
             coords = torch.from_numpy(in_window).to(torch.float32)[:, None]
             coords = coords.to(self.sam.device)
+            mask_logits = None
+            if batch.masks is not None:
+                mask_logits = view.mask_logits(batch.masks).to(self.sam.device)
             decoded = self.sam.decode_above(
                 view.features,
                 points=(coords, torch.ones_like(coords[..., 0], dtype=torch.int64)),
+                mask_logits=mask_logits,
                 min_predicted_iou=min_iou if min_iou > 0 else -np.inf,
+                multimask=batch.masks is None,
             )
             regions = view.upsampler.upsample(decoded.low_res_logits)
             scores = decoded.predicted_iou.tolist()
             owners = decoded.prompt_index.tolist()
-        x0, y0 = crop.box_xyxy[:2]
+        x0, y0 = view.crop.box_xyxy[:2]
         candidates = []
         for region, score, owner in zip(regions, scores, owners, strict=True):
             # single precision, as the original compares; NaN fails
@@ -374,8 +364,10 @@ class AutomaticMaskGenerator:
             mask = PackedMask.from_array(
                 region.pixels, (y + view.origin_yx[0], x + view.origin_yx[1])
             )
-            px, py = points_xy[owner].tolist()
-            candidates.append(Candidate(mask, score, region.stability, (px + x0, py + y0), crop))
+            px, py = batch.points_xy[owner].tolist()
+            candidates.append(
+                Candidate(mask, score, region.stability, (px + x0, py + y0), view.crop)
+            )
         return tuple(candidates)
 
 

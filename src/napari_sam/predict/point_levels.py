@@ -10,6 +10,7 @@ batches changes nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,10 @@ from napari_sam.masks import PackedMask
 from napari_sam.model.sam import InputSpec
 from napari_sam.predict.candidates import CropCandidates
 from napari_sam.predict.crops import Crop
+from napari_sam.predict.prompted_crops import PromptedCrop
 from napari_sam.predict.records import AutomaticOptions
 
-__all__ = ["PointSchedule", "coarse_to_fine", "point_schedules"]
+__all__ = ["PointSchedule", "PromptBatch", "coarse_to_fine", "point_schedules"]
 
 _LATTICES = ((4, 2), (2, 0))
 """Step along both axes, and the first column and row, of each level but the last: the rest."""
@@ -59,6 +61,21 @@ def coarse_to_fine(points_xy: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     return [level for level in levels if len(level)]
 
 
+class PromptBatch(NamedTuple):
+    """What is decoded in one call.
+
+    Attributes
+    ----------
+    points_xy : ndarray of float64, shape (n, 2)
+        Points as (x, y) in crop pixels.
+    masks : sequence of PackedMask, or None
+        A mask prompt for each, in the image's frame.
+    """
+
+    points_xy: NDArray[np.float64]
+    masks: Sequence[PackedMask] | None = None
+
+
 class PointSchedule:
     """The points of one crop that are still to be prompted; its length is that of their batches.
 
@@ -73,6 +90,8 @@ class PointSchedule:
     good_from : tuple of float, optional
         Predicted IoU and stability score from which masks cover points, which are then skipped.
         Without it all points are prompted, in their order.
+    masks : sequence of PackedMask, optional
+        A mask prompt for each point, where none is skipped.
     """
 
     def __init__(
@@ -81,8 +100,11 @@ class PointSchedule:
         points_xy: NDArray[np.float64],
         batch_size: int,
         good_from: tuple[float, float] | None = None,
+        masks: Sequence[PackedMask] | None = None,
     ) -> None:
         self.crop = crop
+        self._masks = masks
+        self._n_taken = 0
         self._batch_size = batch_size
         self._good_from = good_from
         levels = [points_xy] if good_from is None else coarse_to_fine(points_xy)
@@ -92,9 +114,14 @@ class PointSchedule:
     def __len__(self) -> int:
         return sum(map(len, self._levels))
 
-    def take(self) -> NDArray[np.float64]:
-        """Take the next batch, shape (n, 2); to be called while there are any."""
-        return self._levels[0].pop(0)
+    def take(self) -> PromptBatch:
+        """Take the next batch; to be called while there are any."""
+        points_xy = self._levels[0].pop(0)
+        if self._masks is None:
+            return PromptBatch(points_xy)
+        first = self._n_taken
+        self._n_taken += len(points_xy)
+        return PromptBatch(points_xy, self._masks[first : self._n_taken])
 
     def learn(self, found: CropCandidates) -> None:
         """Drop the points that are covered, when the level of the batch taken last is done.
@@ -133,7 +160,7 @@ class PointSchedule:
 
 
 def point_schedules(
-    prompted: Sequence[tuple[Crop, NDArray[np.float64]]],
+    prompted: Sequence[PromptedCrop],
     options: AutomaticOptions,
     spec: InputSpec,
     batch_size: int,
@@ -142,8 +169,7 @@ def point_schedules(
 
     Parameters
     ----------
-    prompted : sequence of tuple
-        Crop and points (n, 2) as (x, y) in crop pixels.
+    prompted : sequence of PromptedCrop
     options : AutomaticOptions
     spec : InputSpec
         What the model expects, which decides thresholds that the options leave open.
@@ -157,8 +183,14 @@ def point_schedules(
     first_grid = 0 if options.mode == "grid" else 1  # layer of crops
     good_from = options.thresholds(spec) if options.skip_covered else None
     return [
-        PointSchedule(crop, points, batch_size, good_from if crop.layer >= first_grid else None)
-        for crop, points in prompted
+        PointSchedule(
+            each.crop,
+            each.points_xy,
+            batch_size,
+            good_from if each.crop.layer >= first_grid else None,
+            each.masks,
+        )
+        for each in prompted
     ]
 
 

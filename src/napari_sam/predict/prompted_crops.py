@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_sam.masks import PackedMask
 from napari_sam.model.devices import translate_torch_errors
 from napari_sam.model.sam import InputSpec, Sam
 from napari_sam.predict.crops import Crop, image_crops, layer_grids, point_grid, window_crops
 from napari_sam.predict.embedding import ImageEmbedding
-from napari_sam.predict.proposals import assign_to_crops, foreground_at, propose_points
+from napari_sam.predict.proposals import assign_to_crops, foreground_at
+from napari_sam.predict.proposed_objects import ProposedObjects, propose_objects
 from napari_sam.predict.records import AutomaticOptions
 
-__all__ = ["prompted_crops"]
+__all__ = ["PromptedCrop", "prompted_crops"]
 
 _POINTS_PER_SIDE = 32
 
@@ -28,10 +31,28 @@ made no difference; looking at a point's own cell alone lost .03.
 """
 
 
+class PromptedCrop(NamedTuple):
+    """A crop and its prompts.
+
+    Attributes
+    ----------
+    crop : Crop
+        A part of the image.
+    points_xy : ndarray of float64, shape (n, 2)
+        Points as (x, y) in crop pixels.
+    masks : tuple of PackedMask, or None
+        With objects that the model proposes, a mask prompt for each point, in the image's frame.
+    """
+
+    crop: Crop
+    points_xy: NDArray[np.float64]
+    masks: tuple[PackedMask, ...] | None = None
+
+
 def prompted_crops(
     sam: Sam, embedding: ImageEmbedding, options: AutomaticOptions
-) -> list[tuple[Crop, NDArray[np.float64]]]:
-    """List the crops of an image, each with its points.
+) -> list[PromptedCrop]:
+    """List the crops of an image, each with its prompts.
 
     Parameters
     ----------
@@ -43,8 +64,7 @@ def prompted_crops(
 
     Returns
     -------
-    list of tuple
-        Crop and points (n, 2) as (x, y) in crop pixels.
+    list of PromptedCrop
 
     Raises
     ------
@@ -53,30 +73,49 @@ def prompted_crops(
     DeviceError
         When the device fails, or has too little memory.
     """
-    spec = sam.input_spec
+    prompted = _grid_crops(sam.input_spec, embedding, options)
+    n_proposed = 0
+    if options.mode == "proposals":
+        first_layer = [each.crop for each in prompted if each.crop.layer == 0]
+        n_proposed = len(first_layer)
+        prompted[:n_proposed] = _with_proposals(first_layer, propose_objects(sam, embedding))
+    if options.foreground_only and n_proposed < len(prompted):
+        prompted[n_proposed:] = _in_foreground(sam, embedding, prompted[n_proposed:])
+    return prompted
+
+
+def _grid_crops(
+    spec: InputSpec, embedding: ImageEmbedding, options: AutomaticOptions
+) -> list[PromptedCrop]:
+    """Crops with grids of points; those of layer 0 come first."""
     if not spec.native_resolution:
         side = options.points_per_side or _POINTS_PER_SIDE
         grids = options.point_grids or layer_grids(
             side, options.crop_n_layers, options.crop_n_points_downscale_factor
         )
-        return image_crops(
-            embedding.original_size_yx, options.crop_n_layers, options.crop_overlap_ratio, grids
+        size_yx, overlap = embedding.original_size_yx, options.crop_overlap_ratio
+        crops_of_image = image_crops(size_yx, options.crop_n_layers, overlap, grids)
+        return [PromptedCrop(crop, points) for crop, points in crops_of_image]
+    transform = embedding.transform
+    crops = window_crops(transform, spec, options.crop_n_layers, options.crop_overlap_ratio)
+    return [
+        PromptedCrop(crop, _window_points(crop, options, spec, transform.scale_yx))
+        for crop in crops
+    ]
+
+
+def _with_proposals(crops: list[Crop], proposed: ProposedObjects) -> list[PromptedCrop]:
+    """Give each proposed object to one of the crops."""
+    owner = assign_to_crops(proposed.points_xy, crops)
+    owned = [np.flatnonzero(owner == number) for number in range(len(crops))]
+    return [
+        PromptedCrop(
+            crop,
+            proposed.points_xy[own] - crop.box_xyxy[:2],
+            tuple(proposed.masks[index] for index in own.tolist()),
         )
-    crops = window_crops(
-        embedding.transform, spec, options.crop_n_layers, options.crop_overlap_ratio
-    )
-    points = [_window_points(crop, options, spec, embedding.transform.scale_yx) for crop in crops]
-    n_proposed = 0
-    if options.mode == "proposals":
-        with translate_torch_errors(), torch.inference_mode():
-            proposals = propose_points(sam, embedding)
-        first_layer = [crop for crop in crops if crop.layer == 0]
-        n_proposed = len(first_layer)
-        points[:n_proposed] = assign_to_crops(proposals, first_layer)
-    if options.foreground_only and n_proposed < len(crops):
-        of_grids = crops[n_proposed:]
-        points[n_proposed:] = _in_foreground(sam, embedding, of_grids, points[n_proposed:])
-    return list(zip(crops, points, strict=True))
+        for crop, own in zip(crops, owned, strict=True)
+    ]
 
 
 def _window_points(
@@ -95,17 +134,14 @@ def _window_points(
 
 
 def _in_foreground(
-    sam: Sam,
-    embedding: ImageEmbedding,
-    crops: Sequence[Crop],
-    points: Sequence[NDArray[np.float64]],
-) -> list[NDArray[np.float64]]:
+    sam: Sam, embedding: ImageEmbedding, prompted: Sequence[PromptedCrop]
+) -> list[PromptedCrop]:
     """Drop the points of grids that the instance head takes for background."""
-    in_image = [own + crop.box_xyxy[:2] for crop, own in zip(crops, points, strict=True)]
+    in_image = [each.points_xy + each.crop.box_xyxy[:2] for each in prompted]
     with translate_torch_errors(), torch.inference_mode():
         foreground = foreground_at(sam, embedding, np.concatenate(in_image))
-    ends = np.cumsum([len(own) for own in points])[:-1]
+    ends = np.cumsum([len(each.points_xy) for each in prompted])[:-1]
     return [
-        own[likely >= _MIN_FOREGROUND]
-        for own, likely in zip(points, np.split(foreground, ends), strict=True)
+        PromptedCrop(each.crop, each.points_xy[likely >= _MIN_FOREGROUND])
+        for each, likely in zip(prompted, np.split(foreground, ends), strict=True)
     ]

@@ -14,7 +14,7 @@ from napari_sam.predict.embedding import ImageEmbedding
 from napari_sam.predict.modes import require_instance_head
 from napari_sam.predict.transforms import ImageTransform
 
-__all__ = ["assign_to_crops", "find_peaks", "foreground_at", "propose_points"]
+__all__ = ["assign_to_crops", "find_peaks", "foreground_at"]
 
 _MIN_CENTRE = 0.1
 """Height of the smoothed centre map from which a local maximum counts as an object.
@@ -25,32 +25,6 @@ and fell from 0.15 to 0.35: a false point costs little, as its mask still has to
 
 _PEAK_REACH = 2
 """Cells of the map, around a peak, in which no other peak stands."""
-
-
-def propose_points(sam: Sam, embedding: ImageEmbedding) -> NDArray[np.float64]:
-    """Find one point in the middle of each object that the instance head sees.
-
-    As :func:`find_peaks` does. To be called in inference mode.
-
-    Parameters
-    ----------
-    sam : Sam
-        A model with an instance head.
-    embedding : ImageEmbedding
-        Of the image.
-
-    Returns
-    -------
-    ndarray of float64, shape (K, 2)
-        Points as (x, y) in image pixels.
-
-    Raises
-    ------
-    ConfigError
-        When the model has no instance head.
-    """
-    head = require_instance_head(sam, "mode='proposals'")
-    return find_peaks(head(embedding.as_features()), embedding.transform)
 
 
 def find_peaks(maps: InstanceMaps, transform: ImageTransform) -> NDArray[np.float64]:
@@ -125,7 +99,7 @@ def foreground_at(
     return likely
 
 
-def assign_to_crops(points_xy: NDArray[np.float64], crops: list[Crop]) -> list[NDArray[np.float64]]:
+def assign_to_crops(points_xy: NDArray[np.float64], crops: list[Crop]) -> NDArray[np.int64]:
     """Give each point to the one crop in whose middle it lies best.
 
     Parameters
@@ -137,12 +111,11 @@ def assign_to_crops(points_xy: NDArray[np.float64], crops: list[Crop]) -> list[N
 
     Returns
     -------
-    list of ndarray, shape (n, 2)
-        The points of each crop, in crop pixels.
+    ndarray of int64, shape (K,)
+        The index of each point's crop.
     """
     boxes = np.array([crop.box_xyxy for crop in crops], dtype=np.float64)  # (n_crops, 4)
     to_low = points_xy[:, None] - boxes[None, :, :2]
     to_high = boxes[None, :, 2:] - points_xy[:, None]
     distance_to_edge = np.minimum(to_low, to_high).min(axis=-1)  # (K, n_crops)
-    owner = distance_to_edge.argmax(axis=1)
-    return [points_xy[owner == i] - boxes[i, :2] for i in range(len(crops))]
+    return np.asarray(distance_to_edge.argmax(axis=1), dtype=np.int64)
