@@ -36,7 +36,7 @@ _TILING = ("tile", "halo")
 _NO_HEAD = "This model does not propose points; the compact model does."
 _NO_MAPS = "This model has no maps of objects; the compact model does."
 _MODES = (
-    Choice("proposals", "Proposals", "One point per object, proposed by the model itself."),
+    Choice("proposals", "Proposals", "One mask for each object that the model itself proposes."),
     Choice("watershed", "Watershed", "Objects from the model's maps at once, without masks."),
     Choice("grid", "Grid", "Points at even distances, whatever the image shows."),
 )

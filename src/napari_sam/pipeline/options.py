@@ -198,8 +198,8 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "automatic": Preset(
-        "Automatic points (fast)",
-        "The model itself proposes one point per object; for the compact model.",
+        "Automatic (fast)",
+        "The model itself proposes the objects, one mask each; for the compact model.",
         AutomaticOptions(mode="proposals"),
         needs_instance_head=True,
     ),

@@ -84,8 +84,9 @@ class AutomaticMaskGenerator:
     output_mode : {"binary_mask", "uncompressed_rle", "coco_rle"}
         The form of the records' ``segmentation``.
     mode : {"grid", "proposals"}
-        Where the points of layer 0 come from: a grid, or the centres that the instance head sees,
-        which the compact model has. The third mode of segmenting everything, ``"watershed"``,
+        Where the prompts of layer 0 come from: a grid of points, three masks each, or the objects
+        that the instance head sees, which the compact model has: one mask each, from a point and
+        the object's pixels. The third mode of segmenting everything, ``"watershed"``,
         prompts with no points: see :class:`~napari_sam.predict.watershed.WatershedSegmenter`.
     skip_covered : bool
         Prompt grids from coarse to fine, and skip points in masks that were found already

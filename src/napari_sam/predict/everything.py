@@ -1,7 +1,8 @@
 """Segment everything in an image to one label image, in one of three modes.
 
-`proposals` and `grid` decode masks from points, which the model proposes itself or which stand on a
-grid; `watershed` floods the model's own maps (:mod:`napari_sam.predict.watershed`) and is done.
+`grid` decodes the masks of points at even distances; `watershed` floods the model's own maps
+(:mod:`napari_sam.predict.watershed`) and is done; `proposals` decodes one mask for each object of
+the watershed (:mod:`napari_sam.predict.proposed_objects`).
 
 **The rule** by which masks become objects. A mask's score is its predicted IoU times its stability
 score.
