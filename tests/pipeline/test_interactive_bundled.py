@@ -23,7 +23,7 @@ from napari_sam.pipeline.interactive import InteractivePredictor
 from napari_sam.pipeline.plane_image import ArrayPlaneImage
 from napari_sam.predict import SamPredictor
 from napari_sam.predict.decoding import ViewPrompts, decode_all_masks
-from napari_sam.predict.frames import Frame, view_around
+from napari_sam.predict.frames import Frame, closer_view, view_around
 from napari_sam.tiling.normalize import Contrast, percentile_contrast
 from napari_sam.training.synthetic import synthetic_stack
 
@@ -69,7 +69,9 @@ def test_rounding_to_half_precision_changes_no_mask(
     rounded = predictor.predict(plane, contrast, prompts)
     found = 0
     for (label, x, y), ours in zip(objects, rounded, strict=True):
-        view = view_around((x, y, x, y), Frame.whole(image.shape), sam.input_spec)
+        extent = (x, y, x, y)
+        view = view_around(extent, Frame.whole(image.shape), sam.input_spec)
+        view = closer_view(extent, view, sam.input_spec)
         assert ours.factor == 1
         expected = decode_all_masks(
             sam, exact, view, ViewPrompts(np.array([[x, y]]), np.array([1]))

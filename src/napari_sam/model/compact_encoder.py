@@ -148,6 +148,7 @@ def build_compact_sam(
     depths: tuple[int, int, int, int] = (1, 3, 2, 2),
     embed_dim: int = 128,
     window: int = 512,
+    decode_window: int = 256,
 ) -> Sam:
     """Build the compact model with random weights.
 
@@ -158,7 +159,9 @@ def build_compact_sam(
     embed_dim : int
         Channels of image and prompt embeddings; a multiple of 8.
     window : int
-        Side of a decode window, in pixels.
+        Side of an encoder window, in pixels.
+    decode_window : int
+        Side of the window that prompts are decoded in first, in pixels; at most `window`.
 
     Returns
     -------
@@ -185,6 +188,7 @@ def build_compact_sam(
             stride=8,
             low_res_stride=2,
             pad_multiple=32,
+            decode_size=min(decode_window, window),
             contrast="percentile",
             pixel_mean=(64.0, 64.0, 64.0),
             pixel_std=(64.0, 64.0, 64.0),

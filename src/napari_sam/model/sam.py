@@ -25,7 +25,7 @@ class InputSpec:
     Attributes
     ----------
     size : int
-        Side in pixels: of the square that an image is resized to, or of a decode window where
+        Side in pixels: of the square that an image is resized to, or of an encoder window where
         pixels stay native.
     native_resolution : bool
         Pixels stay as they are; otherwise the longest side becomes ``size``.
@@ -35,6 +35,9 @@ class InputSpec:
         Input pixels per cell of the low-res logits.
     pad_multiple : int
         Native input is padded at bottom and right to a multiple of this.
+    decode_size : int, optional
+        Side in pixels of the window that prompts are decoded in first where pixels stay native;
+        ``size`` unless given. An object that leaves it is decoded in a window of ``size``.
     contrast : {"as_is", "percentile"}
         What 8-bit images get when no contrast is given.
     pixel_mean, pixel_std : tuple of float
@@ -46,6 +49,7 @@ class InputSpec:
     stride: int = 16
     low_res_stride: int = 4
     pad_multiple: int = 1
+    decode_size: int | None = None
     contrast: Literal["as_is", "percentile"] = "as_is"
     pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
     pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)

@@ -17,9 +17,9 @@ from napari_sam.pipeline.embedding_store import EmbeddingStore
 from napari_sam.pipeline.plane_image import PlaneImage
 from napari_sam.pipeline.plane_reading import pixels_to_read, read_frame
 from napari_sam.pipeline.prompt_steps import prompt_steps
-from napari_sam.pipeline.view_choice import PlaneViews, object_extent, union
+from napari_sam.pipeline.view_choice import PlaneViews, mask_extent, object_extent, union
 from napari_sam.predict.decoding import ViewPrompts, decode_all_masks
-from napari_sam.predict.frames import Extent, Frame, View
+from napari_sam.predict.frames import Extent, Frame, View, closer_view
 from napari_sam.predict.mask_prompts import low_res_of_mask, low_res_of_other_view
 from napari_sam.tiling.normalize import Contrast
 
@@ -84,8 +84,12 @@ class Scene:
 
 
 class _Step(NamedTuple):
-    """A step that is decoded, and the index of the mask that is meant among all masks."""
+    """A step that is decoded, and the index of the mask that is meant among all masks.
 
+    What was looked at is the view, and what was decoded the same or a part of it.
+    """
+
+    view: View
     decoded: DecodedView
     chosen: int
 
@@ -190,14 +194,14 @@ class PromptDecoder:
         A model that never saw objects as large as this one finds nothing in their middle, and says
         so by its predicted IoU.
         """
-        best, view = lost, _coarser(scene, lost.decoded.view, prompts)
+        best, view = lost, _coarser(scene, lost.view, prompts)
         while view is not None:
             step = self._grow(scene, view, prompts, None, meant)
             if step.score > best.score + _SURER_BY:
                 best = step
             elif best.score >= _LOST_BELOW:
                 break
-            view = _coarser(scene, step.decoded.view, prompts)
+            view = _coarser(scene, step.view, prompts)
         return best if best.score >= _LOST_BELOW else lost
 
     def _grow(
@@ -211,14 +215,33 @@ class PromptDecoder:
         """Decode prompts, in ever wider views until one does not cut the mask that is meant."""
         has_moved = False
         while True:
-            decoded = self._decode(scene, view, prompts, before)
-            step = _Step(decoded, _choose(prompts, decoded, meant))
-            cut = _extent_if_cut(scene, prompts, step)
+            decoded = self._look(scene, view, prompts, before)
+            step = _Step(view, decoded, _choose(prompts, decoded, meant))
+            cut = _extent_if_cut(scene, prompts, decoded, step.chosen)
             wider = _wider(scene, view, cut, prompts, has_moved) if cut else None
             if wider is None:
                 return step
             has_moved = wider.frame.factor == view.frame.factor
             view = wider
+
+    def _look(
+        self, scene: Scene, view: View, prompts: PromptSet, before: _Step | None
+    ) -> DecodedView:
+        """Decode prompts in a part of a view, unless that cuts off or loses what they mean.
+
+        The decoder's time goes with the area, and most objects are small. All masks that are
+        offered count, since the model is not asked again when another one is chosen.
+        """
+        closer = closer_view(_known_extent(scene, prompts, before), view, scene.views.spec)
+        if closer != view:
+            decoded = self._decode(scene, closer, prompts, before)
+            offered = range(1 if prompts.is_ambiguous else _SINGLE, len(decoded.candidates))
+            is_lost = decoded.masks.predicted_iou.max() < _LOST_BELOW
+            if not is_lost and not any(
+                _extent_if_cut(scene, prompts, decoded, mask) for mask in offered
+            ):
+                return decoded
+        return self._decode(scene, view, prompts, before)
 
     def _decode(
         self, scene: Scene, view: View, prompts: PromptSet, before: _Step | None
@@ -242,10 +265,10 @@ def _first_view(scene: Scene, prompts: PromptSet, before: _Step | None) -> View:
     needed = scene.views.factor_for(prompts)
     if before is None:
         return scene.views.around(prompted, needed)
-    view = before.decoded.view
+    view = before.view
     factor = max(view.frame.factor, needed)
     if view.frame.factor > 1:
-        extent = object_extent(view, before.inside, prompts)
+        extent = object_extent(before.decoded.view, before.inside, prompts)
         factor = max(scene.views.finer_factor(view, extent or prompted), needed)
     if factor == view.frame.factor and scene.views.shows_well(view, prompted):
         return view
@@ -285,9 +308,18 @@ def _as_candidates(prompts: PromptSet, decoded: DecodedView) -> ObjectCandidates
     return ObjectCandidates(prompts, masks, ambiguous, decoded.view.frame.factor)
 
 
-def _extent_if_cut(scene: Scene, prompts: PromptSet, step: _Step) -> Extent | None:
+def _known_extent(scene: Scene, prompts: PromptSet, before: _Step | None) -> Extent:
+    """Rectangle around the prompts, and the mask of the step before."""
+    prompted = scene.views.clipped(prompts.extent_xyxy)
+    mask = before and mask_extent(before.decoded.view, before.inside)
+    return union(prompted, mask) if mask else prompted
+
+
+def _extent_if_cut(
+    scene: Scene, prompts: PromptSet, decoded: DecodedView, mask: int
+) -> Extent | None:
     """Rectangle around the object, if the view cuts it off; a box says where an object ends."""
-    view, inside = step.decoded.view, step.inside
+    view, inside = decoded.view, decoded.inside(mask)
     if prompts.box is not None or not scene.views.is_cut(view, inside):
         return None
     extent = object_extent(view, inside, prompts)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_sam.core.prompts import PromptSet
 from napari_sam.model.sam import InputSpec
@@ -20,8 +19,9 @@ from napari_sam.predict.frames import (
     view_around,
     view_of_frame,
 )
+from napari_sam.predict.prompted_parts import prompted_parts
 
-__all__ = ["PlaneViews", "object_extent", "union"]
+__all__ = ["PlaneViews", "mask_extent", "object_extent", "union"]
 
 _LARGE = 4
 """Objects up to a quarter of the window are segmented well by a model of native pixels.
@@ -197,8 +197,7 @@ class PlaneViews:
 def object_extent(view: View, inside: NDArray[np.bool_], prompts: PromptSet) -> Extent | None:
     """Find the part of a mask that the prompts mean.
 
-    It is what is connected to positive points, or else the largest connected part: a model also
-    draws scraps elsewhere, and these do not make an object larger.
+    It is what :func:`~napari_sam.predict.prompted_parts.prompted_parts` finds.
 
     Parameters
     ----------
@@ -214,15 +213,30 @@ def object_extent(view: View, inside: NDArray[np.bool_], prompts: PromptSet) -> 
     tuple of float or None
         The smallest rectangle around that part, in pixels of the plane; None for an empty mask.
     """
-    parts, count = ndimage.label(inside)
-    if count == 0:
+    parts = prompted_parts(inside, _cells_of_points(view, inside.shape, prompts))
+    return union(*(_in_pixels(view, part) for part in parts)) if parts else None
+
+
+def mask_extent(view: View, inside: NDArray[np.bool_]) -> Extent | None:
+    """Find the smallest rectangle around all of a mask, scraps included.
+
+    Parameters
+    ----------
+    view : View
+        Where the mask was decoded.
+    inside : ndarray of bool, shape (hl, wl)
+        The mask in low-res cells.
+
+    Returns
+    -------
+    tuple of float or None
+        In pixels of the plane; None for an empty mask.
+    """
+    rows, cols = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    if not rows.size:
         return None
-    meant = {int(parts[cell]) for cell in _cells_of_points(view, inside.shape, prompts)} - {0}
-    if not meant:
-        meant = {int(np.bincount(parts.ravel())[1:].argmax()) + 1}
-    boxes = ndimage.find_objects(parts)
-    extents = [_in_pixels(view, boxes[part - 1]) for part in meant]
-    return union(*extents)
+    box = slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
+    return _in_pixels(view, box)
 
 
 def union(*extents: Extent) -> Extent:

@@ -17,7 +17,7 @@ from napari_sam.model.sam import Sam
 from napari_sam.predict.embedding import ImageEmbedding
 from napari_sam.predict.frames import View
 from napari_sam.predict.upsampling import MaskUpsampler
-from napari_sam.predict.windows import Window, crop_features, window_around
+from napari_sam.predict.windows import Window, close_up, crop_features, window_around
 
 __all__ = ["AllMasks", "ViewPrompts", "decode_all_masks", "prepare_decoding"]
 
@@ -110,7 +110,8 @@ def prepare_decoding(sam: Sam, embedding: ImageEmbedding) -> None:
     """Do what the first click on an image would have to do, and the later ones need not.
 
     The mask decoder keeps what it computes from the image alone, and torch what it prepares for a
-    size. A click in the middle makes them do so; its mask is thrown away.
+    size. A click in the middle makes them do so; its mask is thrown away. Where clicks are decoded in
+    close windows, all of these have the size that is prepared.
 
     Parameters
     ----------
@@ -126,7 +127,8 @@ def prepare_decoding(sam: Sam, embedding: ImageEmbedding) -> None:
     """
     rows, cols = embedding.transform.input_size_yx
     x, y = cols / 2, rows / 2
-    window = window_around((x, y, x, y), embedding.transform, sam.input_spec)
+    extent, spec = (x, y, x, y), sam.input_spec
+    window = close_up(extent, window_around(extent, embedding.transform, spec), spec)
     with translate_torch_errors(), torch.inference_mode():
         features = _float_features(sam, embedding, window)
         moved = torch.tensor([[[x - window.x, y - window.y]]], device=sam.device)

@@ -7,7 +7,7 @@ of the frame. Coordinates are (x, y) with the centre of the first pixel at (0, 0
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from napari_sam.core.region import Region
 from napari_sam.model.sam import InputSpec
 from napari_sam.predict.transforms import ImageTransform
-from napari_sam.predict.windows import Window, whole_frame
+from napari_sam.predict.windows import Window, close_up, whole_frame
 
 __all__ = [
     "MAX_NATIVE_PIXELS",
     "Extent",
     "Frame",
     "View",
+    "closer_view",
     "fits_whole",
     "frame_around",
     "smallest_factor",
@@ -275,6 +276,29 @@ def view_around(extent_xyxy: Extent, frame: Frame, spec: InputSpec) -> View:
         starts.append(min(max(start, 0), padded - length))
         lengths.append(length)
     return View(frame, whole.transform, Window(starts[0], starts[1], lengths[0], lengths[1]))
+
+
+def closer_view(extent_xyxy: Extent, view: View, spec: InputSpec) -> View:
+    """Choose the part of a view that prompts are decoded in first.
+
+    Parameters
+    ----------
+    extent_xyxy : tuple of float
+        The rectangle to show, in pixels of the plane.
+    view : View
+        What shows enough in any case.
+    spec : InputSpec
+        What the model expects.
+
+    Returns
+    -------
+    View
+        With a window as :func:`~napari_sam.predict.windows.close_up` chooses it; `view` itself
+        where that is no smaller.
+    """
+    corners = view.points_to_input(np.reshape(extent_xyxy, (2, 2))) + view.window.offset_xy
+    (x0, y0), (x1, y1) = corners.tolist()
+    return replace(view, window=close_up((x0, y0, x1, y1), view.window, spec))
 
 
 def _axes(extent_xyxy: Extent, shape_yx: tuple[int, int]) -> list[tuple[float, float, int]]:

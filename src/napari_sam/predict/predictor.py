@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -20,10 +21,11 @@ from napari_sam.model.sam import Sam
 from napari_sam.predict.embedding import ImageEmbedding, encode_pixels
 from napari_sam.predict.object_diameter import require_diameter, scale_steps
 from napari_sam.predict.pixels import to_model_pixels
+from napari_sam.predict.prompted_parts import cells_of_points, is_cut_off
 from napari_sam.predict.prompts import Prompts, read_prompts
 from napari_sam.predict.transforms import CERTAIN_LOGIT, ImageTransform
 from napari_sam.predict.upsampling import MaskUpsampler
-from napari_sam.predict.windows import Window, crop_features, window_around
+from napari_sam.predict.windows import Window, close_up, crop_features, window_around
 from napari_sam.tiling.normalize import Contrast
 
 __all__ = ["MaskPrediction", "SamPredictor"]
@@ -174,6 +176,12 @@ class SamPredictor:
         Prompts of one object can be mixed freely. A batch is given as points (N, K, 2), boxes
         (N, 4), masks (N, H, W), or a mix of these with the same N, and is decoded together.
 
+        The compact model decodes an object in a window of its decode size around all of its
+        prompts, a mask prompt included. Where any mask that is returned reaches an edge of that
+        window, other than the image's border and by the part of it that the prompts mean, the
+        object is decoded again in a window of the model's input size, and that counts. So the
+        masks depend on the prompts alone.
+
         Parameters
         ----------
         embedding : ImageEmbedding
@@ -255,22 +263,65 @@ class SamPredictor:
     def _decode(
         self, embedding: ImageEmbedding, prompts: Prompts, multimask: bool
     ) -> Iterator[tuple[list[int], list[Window], Tensor, Tensor]]:
-        """Decode the objects in batches whose windows have one size.
+        """Decode the objects in close windows, and those that these cut off in wide ones.
 
         Yields the objects' indices, their windows, logits (n, M, hl, wl) and IoU (n, M).
         """
         spec, transform = self.sam.input_spec, embedding.transform
-        extents = prompts.extents_xyxy(spec.low_res_stride)
-        windows = [window_around(tuple(extent), transform, spec) for extent in extents.tolist()]
-        features = embedding.as_features()
-        for indices in _batches_of_one_size(windows):
+        extents = [tuple(extent) for extent in prompts.extents_xyxy(spec.low_res_stride).tolist()]
+        wide = [window_around(extent, transform, spec) for extent in extents]
+        close = [close_up(*pair, spec) for pair in zip(extents, wide, strict=True)]
+        everything, cut = range(prompts.count), list[int]()
+        for indices, logits, iou in self._decode_in(
+            embedding, prompts, close, everything, multimask
+        ):
+            is_cut = [
+                close[index] != wide[index]
+                and self._is_cut_off(logits[place], prompts, index, close[index], transform)
+                for place, index in enumerate(indices)
+            ]
+            cut += itertools.compress(indices, is_cut)
+            kept = [place for place, missed in enumerate(is_cut) if not missed]
+            if kept:
+                chosen = [indices[place] for place in kept]
+                yield chosen, [close[index] for index in chosen], logits[kept], iou[kept]
+        for indices, logits, iou in self._decode_in(embedding, prompts, wide, cut, multimask):
+            yield indices, [wide[index] for index in indices], logits, iou
+
+    def _decode_in(
+        self,
+        embedding: ImageEmbedding,
+        prompts: Prompts,
+        windows: list[Window],
+        some: Sequence[int],
+        multimask: bool,
+    ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+        """Decode some objects, each in its window, in batches whose windows have one size."""
+        features, stride = embedding.as_features(), self.sam.input_spec.stride
+        for indices in _batches_of_one_size(windows, some):
             chosen = [windows[index] for index in indices]
             logits, iou = self.sam.decode(
-                _gather(features, chosen, spec.stride),
+                _gather(features, chosen, stride),
                 multimask=multimask,
                 **self._window_prompts(prompts, indices, chosen),
             )
-            yield indices, chosen, logits, iou
+            yield indices, logits, iou
+
+    def _is_cut_off(
+        self,
+        logits: Tensor,
+        prompts: Prompts,
+        index: int,
+        window: Window,
+        transform: ImageTransform,
+    ) -> bool:
+        """Tell whether a window cuts the object off; a box says where an object ends."""
+        if prompts.boxes_xyxy is not None:
+            return False
+        points = prompts.positive_points_xy(index)
+        cells = cells_of_points(points, window, transform.low_res_stride)
+        inside = (logits > self.sam.mask_threshold).cpu().numpy()
+        return is_cut_off(inside, cells, window, transform.input_size_yx)
 
     def _window_prompts(
         self, prompts: Prompts, indices: list[int], windows: list[Window]
@@ -297,11 +348,11 @@ class SamPredictor:
         return {"points": points, "boxes": boxes, "mask_logits": logits}
 
 
-def _batches_of_one_size(windows: list[Window]) -> Iterator[list[int]]:
+def _batches_of_one_size(windows: list[Window], some: Sequence[int]) -> Iterator[list[int]]:
     """Split indices into batches whose windows have one size, so that one call decodes them."""
     by_size: dict[tuple[int, int], list[int]] = {}
-    for index, window in enumerate(windows):
-        by_size.setdefault(window.size_yx, []).append(index)
+    for index in some:
+        by_size.setdefault(windows[index].size_yx, []).append(index)
     for indices in by_size.values():
         shared = len({windows[index] for index in indices}) == 1
         limit = _PROMPTS_PER_CALL if shared else _WINDOWS_PER_CALL

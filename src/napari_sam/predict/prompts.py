@@ -59,6 +59,12 @@ class Prompts:
             highs.append(mask_high)
         return np.concatenate([np.min(lows, axis=0), np.max(highs, axis=0)], axis=1)
 
+    def positive_points_xy(self, index: int) -> NDArray[np.float64]:
+        """Clicks into the object of one index, (K, 2), in the input frame."""
+        if self.points_xy is None or self.labels is None:
+            return np.zeros((0, 2))
+        return self.points_xy[index][self.labels[index] == 1]
+
 
 def read_prompts(
     transform: ImageTransform,

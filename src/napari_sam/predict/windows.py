@@ -1,7 +1,9 @@
 """Windows in the input frame: where to encode, where to decode, and how to cut features.
 
 Models that resize have one window, the whole frame. A model that keeps native pixels encodes a
-large image in overlapping windows and decodes in a window that follows the prompt.
+large image in overlapping windows and decodes in a window that follows the prompt: first in a close
+one, since the decoder's time goes with the window's area, and where that cuts the object off, in a
+window of the model's input size.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ __all__ = [
     "PROMPT_MARGIN",
     "Window",
     "balanced_spans",
+    "close_up",
     "covering_windows",
     "crop_features",
     "whole_frame",
@@ -146,7 +149,7 @@ def covering_windows(
 def window_around(
     extent_xyxy: tuple[float, float, float, float], transform: ImageTransform, spec: InputSpec
 ) -> Window:
-    """Choose the decode window of a prompt.
+    """Choose the decode window that shows enough around a prompt.
 
     Parameters
     ----------
@@ -168,16 +171,51 @@ def window_around(
         return whole_frame(transform)
     x0, y0, x1, y1 = extent_xyxy
     rows, cols = transform.padded_size_yx
-    y, height = _span_around(y0, y1, rows, spec)
-    x, width = _span_around(x0, x1, cols, spec)
+    y, height = _span_around(y0, y1, rows, spec.size, spec)
+    x, width = _span_around(x0, x1, cols, spec.size, spec)
     return Window(y, x, height, width)
 
 
-def _span_around(low: float, high: float, length: int, spec: InputSpec) -> tuple[int, int]:
+def close_up(
+    extent_xyxy: tuple[float, float, float, float], within: Window, spec: InputSpec
+) -> Window:
+    """Choose the window that a prompt is decoded in first.
+
+    It follows the prompt alone, wherever others stand: the compact model draws prompts into its
+    image tokens, so that two prompts in one window would have nothing to share.
+
+    Parameters
+    ----------
+    extent_xyxy : tuple of float
+        The smallest rectangle around all of the prompt, in the input frame.
+    within : Window
+        The decode window that shows enough in any case.
+    spec : InputSpec
+        What the model expects.
+
+    Returns
+    -------
+    Window
+        Of the model's decode size and centred on the prompt, moved where it would leave `within`;
+        larger when the prompt with `PROMPT_MARGIN` around it is larger. At most `within`, which
+        it is for a model that resizes.
+    """
+    if not spec.native_resolution or spec.decode_size is None:
+        return within
+    x0, y0, x1, y1 = extent_xyxy
+    rows, cols = within.size_yx
+    y, height = _span_around(y0 - within.y, y1 - within.y, rows, spec.decode_size, spec)
+    x, width = _span_around(x0 - within.x, x1 - within.x, cols, spec.decode_size, spec)
+    return Window(within.y + y, within.x + x, height, width)
+
+
+def _span_around(
+    low: float, high: float, length: int, least: int, spec: InputSpec
+) -> tuple[int, int]:
     low, high = max(low, 0.0), min(high, float(length))
     # the start moves down by less than a stride: one stride more on both sides holds the margin
     needed = int(np.ceil(high - low)) + 2 * (PROMPT_MARGIN + spec.stride)
-    size = max(spec.size, needed + -needed % spec.pad_multiple)
+    size = max(least, needed + -needed % spec.pad_multiple)
     if size >= length:
         return 0, length
     start = int((low + high - size) / 2) // spec.stride * spec.stride
