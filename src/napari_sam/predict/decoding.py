@@ -109,9 +109,9 @@ def decode_all_masks(
 def prepare_decoding(sam: Sam, embedding: ImageEmbedding) -> None:
     """Do what the first click on an image would have to do, and the later ones need not.
 
-    The mask decoder keeps what it computes from the image alone, and torch what it prepares for a
-    size. A click in the middle makes them do so; its mask is thrown away. Where clicks are decoded in
-    close windows, all of these have the size that is prepared.
+    The mask decoder keeps what it computes from the image alone, where prompts share it, and from
+    the size of a window; so does torch. A click in the middle makes them do so; its mask is thrown
+    away.
 
     Parameters
     ----------

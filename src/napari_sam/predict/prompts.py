@@ -63,7 +63,8 @@ class Prompts:
         """Clicks into the object of one index, (K, 2), in the input frame."""
         if self.points_xy is None or self.labels is None:
             return np.zeros((0, 2))
-        return self.points_xy[index][self.labels[index] == 1]
+        positive: NDArray[np.float64] = self.points_xy[index][self.labels[index] == 1]
+        return positive
 
 
 def read_prompts(
