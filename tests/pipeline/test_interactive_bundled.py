@@ -5,6 +5,8 @@ How well it segments is measured elsewhere; here it has to find plain objects wh
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,6 +135,45 @@ def test_objects_larger_than_a_window_are_found_whole(sam: Sam, prompts: PromptS
     assert np.bincount(parts.ravel())[1:].max() > 0.98 * patch.area  # one mask
     left, top, right, bottom = patch.box_xyxy
     assert max(abs(left - 300), abs(top - 300), abs(right - 1200), abs(bottom - 1200)) < 60
+
+
+@pytest.fixture(scope="module")
+def always_wide(sam: Sam) -> Sam:
+    """The same model, that decodes in windows of its input size only."""
+    wide = copy.copy(sam)
+    wide.input_spec = dataclasses.replace(sam.input_spec, decode_size=None)
+    return wide
+
+
+def test_a_large_object_gets_nearly_the_mask_of_wide_windows(sam: Sam, always_wide: Sam) -> None:
+    """A disc of 400 pixels, where a close window is 256."""
+    image, truth = disc(800, 200)
+    contrast = percentile_contrast(image)
+    prompts = PromptSet((PointPrompt(400, 400),))
+    ours, expected = (
+        InteractivePredictor(model).predict(ArrayPlaneImage([image]), contrast, [prompts])[0]
+        for model in (sam, always_wide)
+    )
+    assert iou(best(ours).to_plane(image.shape), truth) > 0.85
+    assert iou(best(ours).to_plane(image.shape), best(expected).to_plane(image.shape)) > 0.95
+
+
+def test_small_objects_get_nearly_the_masks_of_wide_windows(
+    sam: Sam, always_wide: Sam, cells: tuple[np.ndarray, np.ndarray]
+) -> None:
+    image, labels = cells
+    embedding = SamPredictor(sam).encode(image)
+    points = np.array([[[x, y]] for _, x, y in centres(labels, 8)])
+    ones = np.ones((len(points), 1), int)
+    close, wide = (
+        SamPredictor(model).predict(embedding, points, ones) for model in (sam, always_wide)
+    )
+    assert not np.array_equal(close.low_res_logits, wide.low_res_logits)
+    chosen = wide.predicted_iou.argmax(axis=1)
+    same = [
+        iou(close.masks[i, mask], wide.masks[i, mask]) for i, mask in enumerate(chosen.tolist())
+    ]
+    assert np.median(same) > 0.9
 
 
 class HugePlane:
