@@ -67,7 +67,7 @@ def test_the_diameter_is_estimated_once_for_all_tiles(automatic: tuple[Path, lis
     target, events = automatic
     (estimate,) = of_kind(events, DiameterEstimated)
     assert estimate.diameter == pytest.approx(2 * RADIUS, abs=3)
-    assert estimate.scale == pytest.approx(80 / estimate.diameter)
+    assert estimate.scale == pytest.approx(45 / estimate.diameter)
     assert of_kind(events, EstimatingDiameter)
     kinds = [type(event) for event in events]
     assert kinds.index(ContrastMeasured) < kinds.index(DiameterEstimated) < kinds.index(Planned)

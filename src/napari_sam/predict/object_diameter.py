@@ -1,10 +1,11 @@
 """How large the objects of an image are: what the instance head sees of them, at one scale or more.
 
-The compact model is asked at the image's own scale. Where it sees too few objects there, or none of
-comfortable size, it is asked at half and twice that scale too, and where all of these show too few,
-at a quarter and four times. It is believed at the scale at which its objects, each counting as much
-as its score times its diameter, are most on a pixel. Counted alone, the pieces into which an object
-falls would win over it; weighted by area, a few blobs would win over the many objects in them.
+The compact model is asked at the image's own scale. Where it sees too few objects there, or very
+small or large ones, it is asked at half and twice that scale too, and where all of these show too
+few, at a quarter and four times. It is believed at the scale at which its objects, each counting as
+much as its score times its diameter, are most on a pixel. Counted alone, the pieces into which an
+object falls would win over it; weighted by area, a few blobs would win over the many objects in
+them.
 
 The diameter of a set of objects is the median of those of circles of their areas, with the same
 weights: specks are many, but short.
@@ -25,7 +26,6 @@ from napari_sam.core.object_scale import (
     AUTO,
     Diameter,
     check_diameter,
-    is_comfortable,
     scale_for,
 )
 from napari_sam.core.steps import result_of
@@ -53,6 +53,9 @@ SAMPLE_SIDE = 1024
 
 _OTHER_SCALES = ((0.5, 2.0), (0.25, 4.0))
 """Where it is looked next, as long as nothing is found."""
+
+_SEEN_WELL = (12.0, 100.0)
+"""Diameters that are believed at the image's own scale, in pixels."""
 
 _LEAST_OBJECTS = 3
 """So many are needed to tell a diameter."""
@@ -158,7 +161,7 @@ def diameter_steps(
     require_diameter(sam, AUTO)
     head = require_instance_head(sam, "diameter='auto'")
     first = yield from _look(sam, head, samples, 1.0, embedding)
-    if first.diameter is not None and is_comfortable(first.diameter):
+    if first.diameter is not None and _SEEN_WELL[0] <= first.diameter <= _SEEN_WELL[1]:
         return first.diameter
     able = [first] if first.diameter is not None else []
     for scales in _OTHER_SCALES:
