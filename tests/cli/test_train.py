@@ -32,7 +32,7 @@ def config(tmp_path: Path, data: Path) -> Path:
     path = tmp_path / "run.toml"
     path.write_text(
         'data = "data"\noutput = "run"\niterations = 2\ncrop_size = 64\nimages_per_batch = 1\n'
-        "objects_per_image = 1\nvalidate_every = 1\n"
+        "objects_per_image = 1\nmax_rounds = 2\nvalidate_every = 2\n"
     )
     return path
 

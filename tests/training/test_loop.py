@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -28,12 +30,14 @@ from napari_sam.training import (
 from napari_sam.training import loop as loop_module
 from napari_sam.training.batches import BatchSource, load_training_images
 from napari_sam.training.checkpoint import load_checkpoint
+from napari_sam.training.log import TrainingLog
+from napari_sam.training.loop import TrainEvent
 from napari_sam.training.step import _correct, _draw_rounds, _Prompted, training_losses
 from napari_sam.training.validation import GroupScores
 from tiny_models import tiny_sam
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # sums in one order, so that runs are equal to the bit
@@ -41,14 +45,20 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(autouse=True)
-def _tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def _start_tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop_module, "build_start_model", lambda name: tiny_sam("compact").train())
 
 
-@pytest.fixture
-def config(tmp_path: Path) -> TrainConfig:
-    data = tmp_path / "data"
+@pytest.fixture(autouse=True)
+def _tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train a tiny model, and draw no curves, which takes longer than a step."""
+    _start_tiny(monkeypatch)
+    monkeypatch.setattr(TrainingLog, "draw_curves", lambda self, best_iteration: None)
+
+
+def _config(folder: Path) -> TrainConfig:
+    """Write images into a folder, and choose a short run on them."""
+    data = folder / "data"
     rows = ["file,label_file,set,use,split,modality"]
     for kind in ("images", "labels"):
         (data / kind).mkdir(parents=True)
@@ -60,11 +70,12 @@ def config(tmp_path: Path) -> TrainConfig:
     (data / "index.csv").write_text("\n".join(rows) + "\n")
     return TrainConfig(
         data=str(data),
-        output=str(tmp_path / "run"),
+        output=str(folder / "run"),
         iterations=4,
         crop_size=64,
         images_per_batch=2,
         objects_per_image=2,
+        max_rounds=3,
         extra_round_probability=0.6,
         decay_from=0.5,
         checkpoint_every=100,
@@ -75,12 +86,31 @@ def config(tmp_path: Path) -> TrainConfig:
     )
 
 
+@pytest.fixture
+def config(tmp_path: Path) -> TrainConfig:
+    return _config(tmp_path)
+
+
+class FinishedRun(NamedTuple):
+    config: TrainConfig
+    events: list[TrainEvent]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """A run to its end, with curves; tests leave its folder as it is."""
+    config = _config(tmp_path_factory.mktemp("finished"))
+    with pytest.MonkeyPatch.context() as patch:
+        _start_tiny(patch)
+        return FinishedRun(config, list(train(config)))
+
+
 def _weights(config: TrainConfig) -> dict[str, torch.Tensor]:
     return load_checkpoint(Path(config.output) / "checkpoint.pt")["model"]
 
 
-def test_events_log_and_export(config: TrainConfig, tmp_path: Path) -> None:
-    events = list(train(config))
+def test_events_log_and_export(finished: FinishedRun, tmp_path: Path) -> None:
+    config, events = finished
     assert isinstance(events[0], Started)
     assert events[0].images == 2
     assert [event.iteration for event in events if isinstance(event, StepDone)] == [1, 2, 3, 4]
@@ -106,8 +136,8 @@ def test_events_log_and_export(config: TrainConfig, tmp_path: Path) -> None:
         assert file.get_tensor("image_encoder.stem.norm.running_var").dtype == torch.float32
 
 
-def test_a_stopped_run_goes_on_to_the_same_weights(config: TrainConfig, tmp_path: Path) -> None:
-    list(train(config))
+def test_a_stopped_run_goes_on_to_the_same_weights(finished: FinishedRun, tmp_path: Path) -> None:
+    config = finished.config
     resumed = dataclasses.replace(config, output=str(tmp_path / "resumed"))
     events = train(resumed)
     for event in events:
@@ -168,19 +198,20 @@ def test_the_best_validation_is_what_is_exported(
 def test_a_run_that_begins_anew_forgets_the_best_of_the_last(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    config = dataclasses.replace(config, iterations=2, validate_every=1)
     _scored(monkeypatch, 0.9, 0.9, 0.2, 0.3)
     (*_, stopped) = train(config)
-    assert stopped.best_iteration == 2
+    assert stopped.best_iteration == 1
     stopped.checkpoint.unlink()
     (*_, stopped) = train(config)
-    assert stopped.best_iteration == 4
+    assert stopped.best_iteration == 2
 
 
 def test_without_a_validation_split_the_last_weights_are_exported(config: TrainConfig) -> None:
     (Path(config.data) / "index.csv").unlink()
-    (*_, validated, stopped) = train(config)
-    assert validated == Validated(4, {}, False)
-    assert (stopped.best, stopped.best_iteration) == (stopped.checkpoint, 4)
+    (*_, validated, stopped) = train(dataclasses.replace(config, iterations=2))
+    assert validated == Validated(2, {}, False)
+    assert (stopped.best, stopped.best_iteration) == (stopped.checkpoint, 2)
 
 
 def _last_step(events: Iterator[object]) -> int:
@@ -189,11 +220,11 @@ def _last_step(events: Iterator[object]) -> int:
 
 def test_training_lowers_the_loss(config: TrainConfig) -> None:
     model = tiny_sam("compact").train()
-    source = BatchSource(load_training_images(Path(config.data)), config)
-    batch = source.batch(0)
+    config = dataclasses.replace(config, images_per_batch=1)
+    batch = BatchSource(load_training_images(Path(config.data)), config).batch(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     losses = []
-    for _ in range(30):
+    for _ in range(15):
         result = training_losses(model, batch, config, np.random.default_rng(0))
         optimizer.zero_grad()
         result.total.backward()
@@ -227,15 +258,16 @@ def test_background_clicks_are_drawn(config: TrainConfig) -> None:
 
 
 def test_the_length_of_a_run_may_change_until_the_rate_falls(config: TrainConfig) -> None:
-    config = dataclasses.replace(config, checkpoint_every=1)  # the rate falls from step 2 on
+    # the rate falls from step 1 on
+    config = dataclasses.replace(config, iterations=2, checkpoint_every=1)
     for step, event in enumerate(steps := train(config)):
         if step and isinstance(event, StepDone):
             break
     steps.close()
-    longer = dataclasses.replace(config, iterations=6)
-    assert _last_step(train(longer)) == 6
+    longer = dataclasses.replace(config, iterations=3)
+    assert _last_step(train(longer)) == 3
     with pytest.raises(ConfigError, match="iterations"):
-        next(train(dataclasses.replace(config, iterations=8)))
+        next(train(dataclasses.replace(config, iterations=4)))
 
 
 def test_a_head_of_another_build_starts_anew(
@@ -279,8 +311,9 @@ def test_some_rounds_add_no_click_and_some_leave_the_mask_alone(config: TrainCon
     np.testing.assert_allclose(shares, [0.2, 0.2, 0.6], atol=0.08)
 
 
-def test_another_run_in_the_folder_is_refused(config: TrainConfig) -> None:
-    list(train(config))
+def test_another_run_in_the_folder_is_refused(finished: FinishedRun, tmp_path: Path) -> None:
+    config = dataclasses.replace(finished.config, output=str(tmp_path / "run"))
+    shutil.copytree(finished.config.output, config.output)
     with pytest.raises(ConfigError, match="learning_rate"):
         next(train(dataclasses.replace(config, learning_rate=0.5)))
     (Path(config.output) / "checkpoint.pt").write_bytes(b"broken")
@@ -329,9 +362,9 @@ def test_a_run_can_start_from_a_model_file(
 
 
 def test_exported_weights_keep_a_share_of_the_start(
-    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (*_, first) = train(config)
+    (*_, first) = finished.events
     start = load_file(export_model(first.checkpoint, tmp_path / "start.safetensors", half=False))
     monkeypatch.setattr(
         loop_module,
@@ -339,8 +372,9 @@ def test_exported_weights_keep_a_share_of_the_start(
         lambda path, sam: {k: v for k, v in start.items() if "instance_head" not in k},
     )
     shared = dataclasses.replace(
-        config,
+        finished.config,
         output=str(tmp_path / "shared"),
+        iterations=2,
         model="start.safetensors",
         start_share=0.75,
         seed=1,
