@@ -1,7 +1,9 @@
-"""What holds for every test: no network, no file outside temporary folders."""
+"""What holds for every test: no network, no file outside temporary folders, no wait for a disk."""
 
 from __future__ import annotations
 
+import gc
+import os
 import socket
 from collections.abc import Iterator
 
@@ -13,6 +15,16 @@ settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def pytest_collection_finish() -> None:
+    """Keep what is imported by now out of the garbage collector's search.
+
+    napari and torch bring some million objects that stay until the end, and tests of windows ask
+    for a search again and again, to see that nothing is left behind.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -46,4 +58,15 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NAPARI_SAM_HOME", str(home / "napari-sam"))
         patch.setenv("NAPARI_CONFIG", str(home / "napari.yaml"))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_wait_for_the_disk() -> Iterator[None]:
+    """Let what was written stay in memory: being on the disk matters when power is lost.
+
+    Tests of that put functions of their own here. Other processes, as those of the examples, wait.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
         yield
