@@ -32,7 +32,7 @@ NEEDS_FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Iterator[KilledRuns]:
-    with KilledRuns(write_stack(tmp_path / "stack.tif", n_slices=2, shape_yx=(94, 85))) as started:
+    with KilledRuns(write_stack(tmp_path / "stack.tif", n_slices=2, shape_yx=(75, 70))) as started:
         yield started
 
 
