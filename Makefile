@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint docs screenshots clean
+.PHONY: help demo test coverage lint docs screenshots clean
 
 # Recipes run in make's own working directory, which `make -C` sets to this folder.
 VENV := .venv
@@ -16,6 +16,7 @@ ARGS ?=
 help:
 	@echo 'make demo   install into $(VENV), segment a sample stack and show the result'
 	@echo 'make test   install into $(VENV), run all tests, also those that open a window'
+	@echo 'make coverage  the same, and tell which lines no test runs'
 	@echo 'make lint   ruff, formatting, mypy and the import contracts'
 	@echo 'make docs   build the documentation into site/'
 	@echo 'make screenshots  take the pictures of the documentation anew'
@@ -26,6 +27,9 @@ demo: $(VENV)/.installed-gui
 
 test: $(VENV)/.installed-gui,test,docs,distributed
 	$(VENV_PYTHON) tools/run_tests.py $(ARGS)
+
+coverage: $(VENV)/.installed-gui,test,docs,distributed
+	$(VENV_PYTHON) tools/run_tests.py --coverage
 
 lint: $(VENV)/.installed-gui,test,docs,distributed,dev
 	$(VENV)/bin/ruff check .

@@ -3,7 +3,8 @@
 The tests that open windows run beside the others, in a process of their own: they wait a lot.
 On Linux it starts an Xvfb of its own, so that no window appears and nothing depends on the desktop.
 Where no screen can be had, the tests that need one are left out, loudly; under CI (the variable
-``CI`` is set) that is a failure instead. Further words go to pytest.
+``CI`` is set) that is a failure instead. With ``--coverage`` it is measured which lines the suite
+runs, which takes half as long again: what `make coverage` does. Other words go to pytest.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import system_libraries
 
 ROOT = Path(__file__).resolve().parent.parent
 SCREEN = "1600x1200x24"
+COVERAGE = "--coverage"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,7 +31,12 @@ def main(arguments: Sequence[str]) -> int:
             print(_NO_SCREEN, file=sys.stderr, flush=True)
             if os.environ.get("CI"):
                 return 1
-        code = _run_part(arguments, environment) if arguments else _run_all(environment)
+        is_whole = list(arguments) in ([], [COVERAGE])
+        code = (
+            _run_all(environment, measures=COVERAGE in arguments)
+            if is_whole
+            else _run_part(arguments, environment)
+        )
     if environment is None:
         print(_NO_SCREEN, file=sys.stderr)
     return code
@@ -46,15 +53,15 @@ def _run_part(arguments: Sequence[str], environment: dict[str, str] | None) -> i
     return done.returncode
 
 
-def _run_all(environment: dict[str, str] | None) -> int:
-    """Run the tests that open windows beside the others, and measure the coverage of both.
+def _run_all(environment: dict[str, str] | None, *, measures: bool) -> int:
+    """Run the tests that open windows beside the others, and measure coverage over both.
 
     Coverage of a part of the suite says nothing, so it is measured over the whole only.
     """
     marks = {"engine": "not gui"} | ({"windows": "gui"} if environment else {})
     with TemporaryDirectory() as folder:
         running = {
-            name: _begin(name, mark, Path(folder), environment or dict(os.environ))
+            name: _begin(name, mark, Path(folder), environment or dict(os.environ), measures)
             for name, mark in marks.items()
         }
         try:
@@ -65,22 +72,26 @@ def _run_all(environment: dict[str, str] | None) -> int:
             raise
         if environment:
             print((Path(folder) / "windows.txt").read_text(encoding="utf-8"), flush=True)
-        for words in (
-            ["combine", "--quiet", folder],
-            ["report", *([] if environment else ["--fail-under=0"])],
-        ):
-            command = [sys.executable, "-m", "coverage", *words]
-            codes.append(subprocess.run(command, cwd=ROOT, check=False).returncode)
+        if measures:
+            for words in (
+                ["combine", "--quiet", folder],
+                ["report", *([] if environment else ["--fail-under=0"])],
+            ):
+                command = [sys.executable, "-m", "coverage", *words]
+                codes.append(subprocess.run(command, cwd=ROOT, check=False).returncode)
     return max(codes)
 
 
 def _begin(
-    name: str, mark: str, folder: Path, environment: dict[str, str]
+    name: str, mark: str, folder: Path, environment: dict[str, str], measures: bool
 ) -> subprocess.Popen[bytes]:
     """Start the tests with a mark; those of windows write to a file, to be shown at the end."""
-    environment = {**environment, "COVERAGE_FILE": str(folder / f".coverage.{name}")}
+    environment = {**environment}
     environment.setdefault("OMP_NUM_THREADS", "1")  # each has a processor
-    words = ["-m", mark, "--cov", "--cov-report=", "--cov-fail-under=0"]
+    words = ["-m", mark]
+    if measures:
+        environment["COVERAGE_FILE"] = str(folder / f".coverage.{name}")
+        words += ["--cov", "--cov-report=", "--cov-fail-under=0"]
     with ExitStack() as opened:
         output = None
         if name == "windows":

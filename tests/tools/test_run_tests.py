@@ -61,7 +61,8 @@ class Part:
 
     def __init__(self, command: list[str], **options: Any) -> None:
         self.mark = command[command.index("-m", 3) + 1]
-        self.coverage = options["env"]["COVERAGE_FILE"]
+        self.coverage = options["env"].get("COVERAGE_FILE")
+        self.is_measured = "--cov" in command
         self.started.append(self)
         if options["stdout"]:
             options["stdout"].write(b"windows were opened")
@@ -71,12 +72,14 @@ class Part:
 
 
 @pytest.mark.parametrize(("codes", "expected"), [({}, 0), ({"gui": 1}, 1), ({"not gui": 3}, 3)])
+@pytest.mark.parametrize("measures", [False, True])
 def test_windows_are_tested_beside_the_rest_and_covered_together(
     monkeypatch: pytest.MonkeyPatch,
     commands: list[list[str]],
     capsys: pytest.CaptureFixture[str],
     codes: dict[str, int],
     expected: int,
+    measures: bool,
 ) -> None:
     @contextmanager
     def some() -> Iterator[dict[str, str]]:
@@ -86,11 +89,13 @@ def test_windows_are_tested_beside_the_rest_and_covered_together(
     monkeypatch.setattr(subprocess, "Popen", Part)
     monkeypatch.setattr(Part, "started", [])
     monkeypatch.setattr(Part, "codes", codes)
-    assert run_tests.main([]) == expected
+    monkeypatch.delenv("COVERAGE_FILE", raising=False)
+    assert run_tests.main(["--coverage"] if measures else []) == expected
     assert [part.mark for part in Part.started] == ["not gui", "gui"]
-    assert len({part.coverage for part in Part.started}) == 2
+    assert all(part.is_measured is measures for part in Part.started)
+    assert len({part.coverage for part in Part.started} - {None}) == 2 * measures
     assert "windows were opened" in capsys.readouterr().out
-    assert [command[3] for command in commands] == ["combine", "report"]
+    assert [command[3] for command in commands] == ["combine", "report"] * measures
 
 
 @pytest.mark.gui
