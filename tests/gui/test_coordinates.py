@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
 # A new layer is sliced along its last axes, before the viewer's order of axes reaches it.
-pytestmark = pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning"),
+    pytest.mark.no_cover,  # other tests reach the same lines, and it takes half as long again
+]
 
 CODES = np.arange(72, dtype=np.uint8).reshape(8, 9)
 GRAY = 3

@@ -65,6 +65,7 @@ def bytes_on_disk(folder):
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.no_cover  # other tests reach the same lines, and memory is traced already
 @pytest.mark.parametrize(
     ("shape", "dtype", "changes"),
     [
@@ -84,6 +85,7 @@ def test_memory_and_disk_are_as_estimated(warmed, tmp_path, shape, dtype, change
     assert bytes_on_disk(tmp_path / "a.zarr") < cost.disk_bytes
 
 
+@pytest.mark.no_cover  # other tests reach the same lines, and memory is traced already
 @pytest.mark.parametrize(
     ("shape", "chunk", "changes"),
     [
