@@ -23,7 +23,6 @@ from napari_sam.predict.crops import (
     point_grid,
     window_crops,
 )
-from napari_sam.predict.proposals import assign_to_crops
 from napari_sam.predict.proposed_objects import propose_objects
 from napari_sam.predict.transforms import ImageTransform
 from napari_sam.predict.upsampling import MaskUpsampler
@@ -343,18 +342,6 @@ def test_a_mask_prompt_is_cut_at_the_edge_of_its_crop(compact: Sam) -> None:
     assert logits.shape[-2:] == tuple(side // stride for side in crop.window.size_yx)
     seen = int((logits > 0).sum()) * stride**2
     assert seen == (20 - min(top, 10)) * 20
-
-
-def test_each_proposal_belongs_to_the_window_that_sees_it_best(compact: Sam) -> None:
-    transform = ImageTransform.for_image((300, 205), compact.input_spec)
-    crops = window_crops(transform, compact.input_spec, 0, 512 / 1500)
-    points = np.random.default_rng(0).uniform((0, 0), (205, 300), (200, 2))
-    owner = assign_to_crops(points, crops)
-    assert len(set(owner.tolist())) == len(crops)
-    for point, index in zip(points, owner.tolist(), strict=True):
-        x0, y0, x1, y1 = crops[index].box_xyxy
-        assert x0 <= point[0] <= x1
-        assert y0 <= point[1] <= y1
 
 
 BAD_OPTIONS: list[dict[str, Any]] = [

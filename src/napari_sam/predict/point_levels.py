@@ -19,8 +19,8 @@ from napari_sam.masks import PackedMask
 from napari_sam.model.sam import InputSpec
 from napari_sam.predict.candidates import CropCandidates
 from napari_sam.predict.crops import Crop
-from napari_sam.predict.prompted_crops import PromptedCrop
 from napari_sam.predict.records import AutomaticOptions
+from napari_sam.predict.sharing import PromptedCrop
 
 __all__ = ["PointSchedule", "PromptBatch", "coarse_to_fine", "point_schedules"]
 

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_sam.masks import PackedMask
 from napari_sam.model.devices import translate_torch_errors
 from napari_sam.model.sam import InputSpec, Sam
 from napari_sam.predict.crops import Crop, image_crops, layer_grids, point_grid, window_crops
 from napari_sam.predict.embedding import ImageEmbedding
-from napari_sam.predict.proposals import assign_to_crops, foreground_at
-from napari_sam.predict.proposed_objects import ProposedObjects, propose_objects
+from napari_sam.predict.proposals import foreground_at
+from napari_sam.predict.proposed_objects import propose_objects
 from napari_sam.predict.records import AutomaticOptions
+from napari_sam.predict.sharing import PromptedCrop, close_crops, share_out
 
-__all__ = ["PromptedCrop", "prompted_crops"]
+__all__ = ["prompted_crops"]
 
 _POINTS_PER_SIDE = 32
 
@@ -29,24 +28,6 @@ On 21 training images of seven kinds, with thresholds of 0.5, the points within 
 41 % of the grid, and gave the bundled model the mean SA50 of all points (.407). From 0.4 to 0.8 it
 made no difference; looking at a point's own cell alone lost .03.
 """
-
-
-class PromptedCrop(NamedTuple):
-    """A crop and its prompts.
-
-    Attributes
-    ----------
-    crop : Crop
-        A part of the image.
-    points_xy : ndarray of float64, shape (n, 2)
-        Points as (x, y) in crop pixels.
-    masks : tuple of PackedMask, or None
-        With objects that the model proposes, a mask prompt for each point, in the image's frame.
-    """
-
-    crop: Crop
-    points_xy: NDArray[np.float64]
-    masks: tuple[PackedMask, ...] | None = None
 
 
 def prompted_crops(
@@ -73,15 +54,16 @@ def prompted_crops(
     DeviceError
         When the device fails, or has too little memory.
     """
-    prompted = _grid_crops(sam.input_spec, embedding, options)
-    n_proposed = 0
+    grids = _grid_crops(sam.input_spec, embedding, options)
+    proposed: list[PromptedCrop] = []
     if options.mode == "proposals":
-        first_layer = [each.crop for each in prompted if each.crop.layer == 0]
-        n_proposed = len(first_layer)
-        prompted[:n_proposed] = _with_proposals(first_layer, propose_objects(sam, embedding))
-    if options.foreground_only and n_proposed < len(prompted):
-        prompted[n_proposed:] = _in_foreground(sam, embedding, prompted[n_proposed:])
-    return prompted
+        first_layer = [each.crop for each in grids if each.crop.layer == 0]
+        grids = grids[len(first_layer) :]
+        close = close_crops(embedding.transform, sam.input_spec)
+        proposed = share_out(propose_objects(sam, embedding), close, first_layer)
+    if options.foreground_only and grids:
+        grids = _in_foreground(sam, embedding, grids)
+    return proposed + grids
 
 
 def _grid_crops(
@@ -101,20 +83,6 @@ def _grid_crops(
     return [
         PromptedCrop(crop, _window_points(crop, options, spec, transform.scale_yx))
         for crop in crops
-    ]
-
-
-def _with_proposals(crops: list[Crop], proposed: ProposedObjects) -> list[PromptedCrop]:
-    """Give each proposed object to one of the crops."""
-    owner = assign_to_crops(proposed.points_xy, crops)
-    owned = [np.flatnonzero(owner == number) for number in range(len(crops))]
-    return [
-        PromptedCrop(
-            crop,
-            proposed.points_xy[own] - crop.box_xyxy[:2],
-            tuple(proposed.masks[index] for index in own.tolist()),
-        )
-        for crop, own in zip(crops, owned, strict=True)
     ]
 
 

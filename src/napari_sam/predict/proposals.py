@@ -9,12 +9,11 @@ from torch.nn import functional as F  # noqa: N812  (torch's own name for it)
 
 from napari_sam.model.instance_head import InstanceMaps
 from napari_sam.model.sam import Sam
-from napari_sam.predict.crops import Crop
 from napari_sam.predict.embedding import ImageEmbedding
 from napari_sam.predict.modes import require_instance_head
 from napari_sam.predict.transforms import ImageTransform
 
-__all__ = ["assign_to_crops", "find_peaks", "foreground_at"]
+__all__ = ["find_peaks", "foreground_at"]
 
 _MIN_CENTRE = 0.1
 """Height of the smoothed centre map from which a local maximum counts as an object.
@@ -97,25 +96,3 @@ def foreground_at(
     cols, rows = np.clip(cells, 0, np.array(foreground.shape[::-1]) - 1).T
     likely: NDArray[np.float64] = foreground[rows, cols].astype(np.float64)
     return likely
-
-
-def assign_to_crops(points_xy: NDArray[np.float64], crops: list[Crop]) -> NDArray[np.int64]:
-    """Give each point to the one crop in whose middle it lies best.
-
-    Parameters
-    ----------
-    points_xy : ndarray of float64, shape (K, 2)
-        Points as (x, y) in image pixels.
-    crops : list of Crop
-        Crops that cover the image.
-
-    Returns
-    -------
-    ndarray of int64, shape (K,)
-        The index of each point's crop.
-    """
-    boxes = np.array([crop.box_xyxy for crop in crops], dtype=np.float64)  # (n_crops, 4)
-    to_low = points_xy[:, None] - boxes[None, :, :2]
-    to_high = boxes[None, :, 2:] - points_xy[:, None]
-    distance_to_edge = np.minimum(to_low, to_high).min(axis=-1)  # (K, n_crops)
-    return np.asarray(distance_to_edge.argmax(axis=1), dtype=np.int64)
