@@ -6,15 +6,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from napari_sam.masks import PackedMask
 from napari_sam.model import load_model
+from napari_sam.model.instance_head import InstanceHead, InstanceMaps
 from napari_sam.model.sam import InputSpec
-from napari_sam.predict import SamPredictor, segment_everything
+from napari_sam.predict import AutomaticMaskGenerator, SamPredictor, segment_everything
 from napari_sam.predict.crops import window_crops
+from napari_sam.predict.prompted_crops import prompted_crops
 from napari_sam.predict.proposed_objects import ProposedObjects
+from napari_sam.predict.records import AutomaticOptions
 from napari_sam.predict.sharing import PromptedCrop, close_crops, share_out
 from napari_sam.predict.transforms import ImageTransform
+from tiny_models import EMBED_DIM, tiny_sam
 
 SPEC = InputSpec(
     size=512, native_resolution=True, stride=8, low_res_stride=2, pad_multiple=32, decode_size=256
@@ -108,3 +113,26 @@ def test_objects_are_those_of_wide_crops() -> None:
         wide = segment_everything(embedding, sam, mode="proposals") > 0
     assert wide.sum() > 3000  # most of the discs are found
     assert (close & wide).sum() / (close | wide).sum() > 0.93
+
+
+def test_a_model_that_resizes_proposes_through_its_head() -> None:
+    sam = tiny_sam("vit")
+    sam.instance_head = InstanceHead(EMBED_DIM, 0, 8, 1).eval()
+    image = np.random.default_rng(0).integers(0, 255, (90, 120), dtype=np.uint8)
+    embedding = SamPredictor(sam).encode(image)
+    rows, cols = (2 * side for side in embedding.features.shape[-2:])
+    scale = embedding.transform.input_size_yx[1] / 120
+    y, x = (np.indices((rows, cols)) + 0.5) * (embedding.transform.padded_size_yx[0] / rows) / scale
+    near = torch.from_numpy(18 - np.hypot(y - 45, x - 60))[None].float()
+    with pytest.MonkeyPatch.context() as patch:
+        maps = InstanceMaps(near, near - 12, torch.full_like(near, -9.0))
+        patch.setattr(sam.instance_head, "forward", lambda features: maps)
+        (prompted,) = prompted_crops(sam, embedding, AutomaticOptions(mode="proposals"))
+        options = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0}
+        generator = AutomaticMaskGenerator(sam, mode="proposals", **options)
+        records = generator.generate(embedding)
+    assert prompted.crop.window is None
+    assert prompted.points_xy[0] == pytest.approx((60, 45), abs=5)
+    assert prompted.masks is not None
+    assert prompted.masks[0].area == pytest.approx(np.pi * 18**2, rel=0.15)
+    assert len(records) <= 1
