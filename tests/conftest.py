@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import socket
 from collections.abc import Iterator
 
@@ -13,6 +14,11 @@ from hypothesis import settings
 # A busy machine is slow, not wrong: no test fails for the time that an example takes.
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
+
+# A shell lets what it starts in the background ignore Ctrl-C, and so would the programs that tests
+# start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
