@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from napari_sam.core.errors import DeviceError, OutOfMemoryError
+from napari_sam.core.steps import result_of
 from napari_sam.model.execution import execution_for, execution_override
 from napari_sam.model.layers import ImageFeatures
 from napari_sam.model.sam import Sam
-from napari_sam.predict.embedding import encode_pixels, encode_steps
+from napari_sam.predict.embedding import encode_steps
 from napari_sam.predict.transforms import ImageTransform
 from tiny_models import tiny_sam
 
@@ -46,7 +47,7 @@ def test_steps_are_counted_and_rounding_comes_last(sam, shape, total, dtype) -> 
     features = drain(steps, seen)
     assert seen == [(done, total) for done in range(total + 1)]
     with torch.inference_mode():
-        exact = encode_pixels(sam, pixels, transform)
+        exact = result_of(encode_steps(sam, pixels, transform))
     for ours, expected in zip(
         (features.embedding, *features.skips), (exact.embedding, *exact.skips), strict=True
     ):
@@ -138,11 +139,11 @@ def test_pixels_are_pinned_for_devices_that_take_them_so(
         return to(tensor, *target, **options)
 
     transform = ImageTransform.for_image((90, 60), COMPACT.input_spec)
-    expected = encode_pixels(COMPACT, pixels_of((90, 60)), transform)
+    expected = result_of(encode_steps(COMPACT, pixels_of((90, 60)), transform))
     monkeypatch.setattr(torch, "empty", give)
     monkeypatch.setattr(torch.Tensor, "to", copy)
     with execution_override(**({"pins_tiles": True} if pins else {})):
-        features = encode_pixels(COMPACT, pixels_of((90, 60)), transform)
+        features = result_of(encode_steps(COMPACT, pixels_of((90, 60)), transform))
     assert asked == copies == [pins]
     assert torch.equal(features.embedding, expected.embedding)
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_sam.core.errors import ConfigError, OutputError
 from napari_sam.core.modes import Mode
@@ -258,11 +257,7 @@ def _everything(
     """Label image, and from the best down the masks that it was chosen from."""
     if choose_mode(sam, mode, options) == "watershed":  # which makes no masks but those it labels
         found = segment_everything_objects(embedding, sam, mode=mode, **options)
-        boxes = ndimage.find_objects(found.labels, len(found.objects))
-        return found.labels, [
-            PackedMask.from_array(found.labels[box] == label, (box[0].start, box[1].start))
-            for label, box in enumerate(boxes, start=1)
-        ]
+        return found.labels, found.masks()
     records = everything_generator(sam, mode=mode, **options).generate(embedding)
     ranked = sorted(records, key=lambda record: -record.predicted_iou * record.stability_score)
     labels = records_to_labels(records, embedding.original_size_yx).labels

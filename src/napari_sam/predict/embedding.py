@@ -19,7 +19,7 @@ from napari_sam.model.sam import Sam
 from napari_sam.predict.transforms import ImageTransform
 from napari_sam.predict.windows import Window, balanced_spans
 
-__all__ = ["HALO_FRACTION", "ImageEmbedding", "embed_steps", "encode_pixels", "encode_steps"]
+__all__ = ["HALO_FRACTION", "ImageEmbedding", "embed_steps", "encode_steps"]
 
 HALO_FRACTION = 8
 """An eighth of an encoder window at each inner side only lends context and is thrown away."""
@@ -91,8 +91,13 @@ def embed_steps(
     return ImageEmbedding(features.embedding, features.skips, size_yx, transform, sam.digest)
 
 
-def encode_pixels(sam: Sam, pixels: NDArray[np.uint8], transform: ImageTransform) -> ImageFeatures:
-    """Encode an image; one larger than the model's window in overlapping windows.
+def encode_steps(
+    sam: Sam,
+    pixels: NDArray[np.uint8],
+    transform: ImageTransform,
+    dtype: torch.dtype | None = None,
+) -> Generator[tuple[int, int], None, ImageFeatures]:
+    """Encode an image, giving control back after each window of a large one.
 
     The features of the windows are put together as one mosaic. Where windows overlap, the seam
     runs through the middle, so that each kept feature has about an eighth of a window of image
@@ -106,33 +111,6 @@ def encode_pixels(sam: Sam, pixels: NDArray[np.uint8], transform: ImageTransform
         The resized image, without padding.
     transform : ImageTransform
         How it lies in the input frame.
-
-    Returns
-    -------
-    ImageFeatures
-        Maps of the whole input frame, (1, C, h, w).
-    """
-    steps = encode_steps(sam, pixels, transform)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as finished:
-            features: ImageFeatures = finished.value
-            return features
-
-
-def encode_steps(
-    sam: Sam,
-    pixels: NDArray[np.uint8],
-    transform: ImageTransform,
-    dtype: torch.dtype | None = None,
-) -> Generator[tuple[int, int], None, ImageFeatures]:
-    """Encode an image as :func:`encode_pixels` does, giving control back after each window.
-
-    Parameters
-    ----------
-    sam, pixels, transform
-        As in :func:`encode_pixels`.
     dtype : torch.dtype, optional
         What the features are rounded to; as the encoder gives them by default. Unrounded are no
         more of them than those of the windows that are encoded in one call.

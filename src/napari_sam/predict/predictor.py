@@ -18,7 +18,7 @@ from napari_sam.core.steps import result_of
 from napari_sam.model.devices import translate_torch_errors
 from napari_sam.model.layers import ImageFeatures
 from napari_sam.model.sam import Sam
-from napari_sam.predict.embedding import ImageEmbedding, encode_pixels
+from napari_sam.predict.embedding import ImageEmbedding, embed_steps
 from napari_sam.predict.object_diameter import require_diameter, scale_steps
 from napari_sam.predict.pixels import to_model_pixels
 from napari_sam.predict.prompted_parts import cells_of_points, is_cut_off
@@ -154,13 +154,7 @@ class SamPredictor:
         DeviceError
             When the device fails, or has too little memory.
         """
-        size_yx = (pixels.shape[0], pixels.shape[1])
-        transform = ImageTransform.for_image(size_yx, self.sam.input_spec, scale)
-        with translate_torch_errors(), torch.inference_mode():
-            features = encode_pixels(self.sam, transform.image_to_input(pixels), transform)
-        return ImageEmbedding(
-            features.embedding, features.skips, size_yx, transform, self.sam.digest
-        )
+        return result_of(embed_steps(self.sam, pixels, scale))
 
     def predict(
         self,

@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_sam.masks import PackedMask
 from napari_sam.model.sam import Sam
@@ -68,10 +67,5 @@ def propose_objects(sam: Sam, embedding: ImageEmbedding) -> ProposedObjects:
     head = require_instance_head(sam, "mode='proposals'")
     basins = flood_basins(head, embedding, WatershedOptions())
     found = basins.segment(min_size=1, max_area_fraction=1.0)
-    boxes = ndimage.find_objects(found.labels, len(found.objects))
     points = np.array([item.point_xy for item in found.objects], dtype=np.float64).reshape(-1, 2)
-    masks = tuple(
-        PackedMask.from_array(found.labels[box] == item.label, (box[0].start, box[1].start))
-        for item, box in zip(found.objects, boxes, strict=True)
-    )
-    return ProposedObjects(points, masks)
+    return ProposedObjects(points, tuple(found.masks()))

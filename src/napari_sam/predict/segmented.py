@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
+
+from napari_sam.masks import PackedMask
 
 __all__ = ["SegmentedImage", "SegmentedObject"]
 
@@ -54,3 +57,11 @@ class SegmentedImage:
 
     labels: NDArray[np.int32]
     objects: tuple[SegmentedObject, ...]
+
+    def masks(self) -> list[PackedMask]:
+        """Return the visible pixels of each object, in the order of the objects."""
+        boxes = ndimage.find_objects(self.labels, len(self.objects))
+        return [
+            PackedMask.from_array(self.labels[box] == label, (box[0].start, box[1].start))
+            for label, box in enumerate(boxes, start=1)
+        ]
