@@ -20,24 +20,42 @@ def _bright_squares(
     return np.where(labels > 0, 200, 10).astype(np.uint8), labels
 
 
+@pytest.mark.parametrize("warp_fraction", [0.0, 1.0])
 @pytest.mark.parametrize("colour", [False, True])
-def test_the_image_moves_with_its_labels(colour: bool) -> None:
-    image, labels = _bright_squares(30)
+def test_the_image_moves_with_its_labels(colour: bool, warp_fraction: float) -> None:
+    image, labels = _bright_squares(30, (400, 500))
     if colour:
         image = np.stack([image, image // 2, image // 4], axis=-1)
     source = make_training_image("squares", image, labels)
     rng = np.random.default_rng(0)
     for _ in range(20):
-        crop = take_crop(source, 128, rng)
+        crop = take_crop(source, 128, rng, warp_fraction)
         assert crop.image.shape == (128, 128, 3)
         assert crop.labels.shape == (128, 128)
         agree = (crop.image[..., 0] > 105) == (crop.labels > 0)
         assert agree.mean() > 0.97  # edges are interpolated
 
 
-def test_small_images_are_padded() -> None:
+def test_warped_crops_are_turned_by_any_angle() -> None:
+    labels = np.zeros((600, 600), np.int32)
+    labels[:, 296:304] = 1  # an upright bar through the middle
+    source = make_training_image("bar", np.where(labels, 200, 10).astype(np.uint8), labels)
+    rng = np.random.default_rng(4)
+    slants = []
+    for _ in range(40):
+        rows, cols = np.nonzero(take_crop(source, 128, rng, 1.0).labels)
+        if len(rows) > 300:
+            spread = np.cov(rows, cols)
+            slants.append(abs(spread[0, 1]) / np.sqrt(spread[0, 0] * spread[1, 1]))
+    assert len(slants) > 10
+    assert np.median(slants) > 0.3  # upright or lying bars have no slant
+
+
+@pytest.mark.parametrize("warp_fraction", [0.0, 1.0])
+def test_small_images_are_padded(warp_fraction: float) -> None:
     image, labels = _bright_squares(12, (50, 40))
-    crop = take_crop(make_training_image("x", image, labels), 256, np.random.default_rng(1))
+    source = make_training_image("x", image, labels)
+    crop = take_crop(source, 256, np.random.default_rng(1), warp_fraction)
     assert crop.image.shape == (256, 256, 3)
     assert 0 < (crop.image > 0).mean() < 0.5
 

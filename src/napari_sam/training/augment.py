@@ -18,6 +18,9 @@ DIAMETER_RANGE = (7.0, 130.0)
 SCALE_RANGE = (0.45, 2.2)
 """Smallest and largest scale of a crop."""
 
+MAX_LOG_STRETCH = 0.22
+"""Natural logarithm of the most that a warped crop is stretched, and shrunk across: about 5 : 4."""
+
 
 @dataclass(frozen=True)
 class TrainingImage:
@@ -59,9 +62,40 @@ def make_training_image(
     return TrainingImage(group, image, labels, diameter)
 
 
-def take_crop(source: TrainingImage, size: int, rng: np.random.Generator) -> Crop:
-    """Cut a square at random place and scale, and flip and turn it at random."""
+def take_crop(
+    source: TrainingImage, size: int, rng: np.random.Generator, warp_fraction: float = 0.0
+) -> Crop:
+    """Cut a square at random place and scale, and flip and turn it at random.
+
+    Parameters
+    ----------
+    source : TrainingImage
+        What to cut from.
+    size : int
+        Side of the crop, in pixels.
+    rng : numpy.random.Generator
+        Draws all of it.
+    warp_fraction : float
+        Share of the crops that are turned by any angle and stretched along any direction, where
+        the image is large enough for that. The others are turned by quarters alone.
+    """
     scale = _draw_scale(source.diameter, rng)
+    warped = None
+    if warp_fraction and rng.random() < warp_fraction:
+        warped = _cut_warped(source, size, scale, rng)
+    image, labels = warped or _cut_upright(source, size, scale, rng)
+    turns, flip = int(rng.integers(4)), bool(rng.integers(2))
+    image, labels = np.rot90(image, turns), np.rot90(labels, turns)
+    if flip:
+        image, labels = image[:, ::-1], labels[:, ::-1]
+    if image.ndim == 2:
+        image = np.repeat(image[..., None], 3, axis=2)
+    return Crop(np.ascontiguousarray(image), np.ascontiguousarray(labels))
+
+
+def _cut_upright(
+    source: TrainingImage, size: int, scale: float, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
     height, width = source.labels.shape
     # an image smaller than the crop is padded at bottom and right, as the model pads
     side = size / scale
@@ -73,14 +107,55 @@ def take_crop(source: TrainingImage, size: int, rng: np.random.Generator) -> Cro
     box = (left, top, left + span_x, top + span_y)
     image = _resize(source.image, box, shape, Image.Resampling.BILINEAR)
     labels = _resize(source.labels, box, shape, Image.Resampling.NEAREST)
-    image, labels = _pad(image, size), _pad_labels(labels, size)
-    turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-    image, labels = np.rot90(image, turns), np.rot90(labels, turns)
-    if flip:
-        image, labels = image[:, ::-1], labels[:, ::-1]
-    if image.ndim == 2:
-        image = np.repeat(image[..., None], 3, axis=2)
-    return Crop(np.ascontiguousarray(image), np.ascontiguousarray(labels))
+    return _pad(image, size), _pad_labels(labels, size)
+
+
+def _cut_warped(
+    source: TrainingImage, size: int, scale: float, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.int32]] | None:
+    """Cut a turned and stretched square; None where the image does not hold it."""
+    warp = _draw_warp(rng)
+    height, width = source.labels.shape
+    half_x, half_y = np.abs(warp).sum(axis=1) * size / (2 * scale)
+    if 2 * half_x > width or 2 * half_y > height:
+        return None
+    focus_y, focus_x = _draw_focus(source.labels, rng)
+    shift_y, shift_x = rng.uniform(-0.4, 0.4, 2) * size / scale
+    centre_y = float(np.clip(focus_y + shift_y, half_y, height - half_y))
+    centre_x = float(np.clip(focus_x + shift_x, half_x, width - half_x))
+    box = (centre_x - half_x, centre_y - half_y, centre_x + half_x, centre_y + half_y)
+    shape = (round(2 * half_y * scale), round(2 * half_x * scale))
+    image = _resize(source.image, box, shape, Image.Resampling.BILINEAR)
+    labels = _resize(source.labels, box, shape, Image.Resampling.NEAREST)
+    return (
+        _warp(image, warp, size, Image.Resampling.BILINEAR),
+        _warp(labels, warp, size, Image.Resampling.NEAREST),
+    )
+
+
+def _draw_warp(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw a turn and a stretch that keeps areas: (2, 2), from (x, y) in the crop to the image."""
+    stretch = np.exp(rng.uniform(-MAX_LOG_STRETCH, MAX_LOG_STRETCH))
+    before, after = _rotation(rng), _rotation(rng)
+    return np.asarray(after @ np.diag([stretch, 1 / stretch]) @ before)
+
+
+def _rotation(rng: np.random.Generator) -> NDArray[np.float64]:
+    angle = rng.uniform(0, 2 * np.pi)
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
+def _warp(
+    array: NDArray[Any], warp: NDArray[np.float64], size: int, resampling: Image.Resampling
+) -> NDArray[Any]:
+    """Sample a square of `size` about the middle of an array."""
+    middle = np.array([array.shape[1], array.shape[0]]) / 2
+    offset = middle - warp.sum(axis=1) * size / 2
+    rows = (warp[0, 0], warp[0, 1], offset[0], warp[1, 0], warp[1, 1], offset[1])
+    picture = Image.fromarray(array)
+    return np.asarray(
+        picture.transform((size, size), Image.Transform.AFFINE, rows, resample=resampling)
+    )
 
 
 def change_look(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -173,7 +173,8 @@ class BatchSource:
             if shown.ndim == 2:
                 shown = np.repeat(shown[..., None], 3, axis=2)
             return Crop(shown, labels)
-        return take_crop(members[int(rng.integers(len(members)))], size, rng)
+        member = members[int(rng.integers(len(members)))]
+        return take_crop(member, size, rng, self.config.warp_fraction)
 
     def _object(
         self, labels: NDArray[np.int32], rng: np.random.Generator

@@ -63,6 +63,9 @@ class TrainConfig:
         Relative weight of each group (set and modality, or the start of it); ``synthetic`` is the
         generator with all its kinds alike, ``synthetic nuclei`` one kind of it. Groups of images
         that are not named have weight 1, the generator 0.
+    warp_fraction : float
+        Share of the crops that are turned by any angle and stretched, where the image is large
+        enough; the others are turned by quarters alone.
     background_fraction : float
         Share of clicks on background, which teach the predicted IoU to be low there.
     box_fraction : float
@@ -103,6 +106,7 @@ class TrainConfig:
     ema_decay: float = 0.998
     start_share: float = 0.0
     sampling: dict[str, float] = field(default_factory=dict)
+    warp_fraction: float = 0.0
     background_fraction: float = 0.1
     box_fraction: float = 0.35
     box_click_fraction: float = 0.25
@@ -135,7 +139,7 @@ class TrainConfig:
             raise refused("learning_rate", self.learning_rate, "above 0")
         fractions = ("extra_round_probability", "mask_only_fraction", "background_fraction",
                      "box_fraction", "box_click_fraction", "decay_from", "ema_decay",
-                     "start_share")  # fmt: skip
+                     "start_share", "warp_fraction")  # fmt: skip
         for name in fractions:
             if not 0 <= getattr(self, name) <= 1:
                 raise refused(name, getattr(self, name), "between 0 and 1")
