@@ -17,6 +17,7 @@ from napari_sam._napari.everything_plane import (
 )
 from napari_sam._napari.layers import ChannelChoice, LayerPlane
 from napari_sam._napari.model_view import ContrastChoice, measure_contrast, model_view
+from napari_sam.core.object_scale import Diameter
 from napari_sam.core.plane import Plane
 from napari_sam.core.steps import result_of
 from napari_sam.pipeline.everything import PlaneBasins, segment_plane
@@ -98,7 +99,7 @@ def test_steps_tell_what_is_done(sam) -> None:
 
 
 def test_a_known_contrast_and_a_known_embedding_are_used_again(sam) -> None:
-    request = request_for()
+    request = request_for(diameter="native")  # random weights would look at other scales too
     first = result_of(plane_steps(request))
     calls = []
     hook = sam.image_encoder.register_forward_pre_hook(lambda *_: calls.append(1))
@@ -158,7 +159,7 @@ def compact(monkeypatch: pytest.MonkeyPatch, tmp_path):
     return model
 
 
-def request_of_spots(diameter: float | None = None) -> PlaneRequest:
+def request_of_spots(diameter: Diameter | None = None) -> PlaneRequest:
     """Bright discs of 6 pixels, 25 of them."""
     rows, cols = np.indices((60, 60))
     image = np.full((60, 60), 40, np.uint8)
@@ -174,15 +175,23 @@ def test_small_objects_are_found_at_the_diameter_that_was_estimated(compact) -> 
     diameter, contrast = result_of(diameter_steps(request_of_spots()))
     assert diameter == pytest.approx(6, abs=1)
     assert contrast == measure_contrast(request_of_spots().layer)
-    as_it_is = result_of(plane_steps(request_of_spots()))
+    as_it_is = result_of(plane_steps(request_of_spots("native")))
     magnified = result_of(plane_steps(request_of_spots(round(diameter))))
     assert len(areas(as_it_is.candidates)) < 5
     found = magnified.candidates.labels()
     assert found.labels.shape == (60, 60)
     assert sum(20 <= item.area <= 45 for item in found.objects) >= 24
+    by_itself = result_of(plane_steps(request_of_spots()))
+    assert by_itself.estimated_diameter == diameter
+    assert by_itself.scale == magnified.scale == 4
+    assert (as_it_is.estimated_diameter, as_it_is.scale) == (None, 1)
+    assert len(by_itself.candidates.labels().objects) >= 24
 
 
 def test_a_plane_that_is_too_large_when_magnified_is_left_to_tiles(compact, monkeypatch) -> None:
-    monkeypatch.setattr("napari_sam.predict.frames.MAX_NATIVE_PIXELS", 100 * 100)
-    assert result_of(plane_steps(request_of_spots())).candidates is not None
+    monkeypatch.setattr(everything_plane, "MAX_MAGNIFIED_PIXELS", 100 * 100)
     assert result_of(plane_steps(request_of_spots(6))).candidates is None
+    estimated = result_of(plane_steps(request_of_spots()))
+    assert estimated.candidates is not None  # nobody asked to have it magnified
+    assert estimated.scale == 1
+    assert estimated.estimated_diameter == pytest.approx(6, abs=1)

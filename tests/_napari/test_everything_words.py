@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from napari_sam._napari.everything_words import cost_text, counted, duration_text
+from napari_sam._napari.everything_words import (
+    cost_text,
+    counted,
+    duration_text,
+    found_scale_text,
+)
 from napari_sam.pipeline.estimate import CostEstimate
 from napari_sam.pipeline.suggest import Suggestion
 
@@ -23,6 +28,22 @@ from napari_sam.pipeline.suggest import Suggestion
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("diameter", "scale", "text"),
+    [
+        (None, 1.0, ""),
+        (30.0, 1.0, ""),
+        (None, 0.5, ". The image was shrunk 2.0 times for the model."),
+        (6.2, 4.0, ". They are about 6 pixels across: the image was magnified 4.0 times "
+                   "for the model."),
+        (6.2, 1.0, ". They are about 6 pixels across, and the slice is too large to be magnified "
+                   "whole; to have that done in tiles, set it as object diameter."),
+    ],
+)  # fmt: skip
+def test_a_resized_image_is_told_of(diameter: float | None, scale: float, text: str) -> None:
+    assert found_scale_text(diameter, scale) == text
 
 
 def test_counts() -> None:

@@ -8,9 +8,10 @@ from napari_sam.cli.diameter import DiameterType, diameter_text
 from napari_sam.core.errors import ConfigError
 
 
-def test_numbers_and_auto_are_read() -> None:
+def test_numbers_and_words_are_read() -> None:
     read = DiameterType()
-    assert [read.convert(text, None, None) for text in ("30", "7.5", "auto")] == [30, 7.5, "auto"]
+    texts = ("30", "7.5", "auto", "native")
+    assert [read.convert(text, None, None) for text in texts] == [30, 7.5, "auto", "native"]
     with pytest.raises(ConfigError, match="--diameter 30"):
         read.convert("-2", None, None)
 

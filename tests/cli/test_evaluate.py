@@ -75,8 +75,18 @@ def test_a_mode_that_does_not_fit_is_one_message(
     assert not seen
 
 
-@pytest.mark.parametrize("given", ["30", "auto"])
-def test_the_diameter_is_passed_on(given: str, data: Path, monkeypatch: Any, seen: Any) -> None:
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["--diameter", "30"], [30.0]),
+        (["--diameter", "auto"], ["auto"]),
+        (["--diameter", "native"], ["native"]),
+        ([], [None, "auto"]),  # for clicks, then for everything
+    ],
+)
+def test_the_diameter_is_passed_on(
+    given: list[str], expected: list[Any], data: Path, monkeypatch: Any, seen: Any
+) -> None:
     asked: list[Any] = []
     encode = report.SamPredictor.encode
 
@@ -85,8 +95,8 @@ def test_the_diameter_is_passed_on(given: str, data: Path, monkeypatch: Any, see
         return encode(self, image, **options)
 
     monkeypatch.setattr(report.SamPredictor, "encode", note)
-    assert evaluate("compact", data, "--diameter", given) == 0
-    assert asked == [{"diameter": "auto" if given == "auto" else 30.0}]
+    assert evaluate("compact", data, *given) == 0
+    assert asked == [{"diameter": diameter} for diameter in expected]
 
 
 def test_models_that_resize_refuse_a_diameter(data: Path, seen: Any, capsys: Any) -> None:

@@ -820,6 +820,23 @@ def test_the_diameter_is_estimated_shown_and_used(viewer: napari.Viewer) -> None
     assert field.value == 0
 
 
+def test_the_diameter_is_estimated_by_itself_unless_it_is_said(viewer: napari.Viewer) -> None:
+    viewer.add_image(spots())
+    widget = open_widget(viewer)
+    run_slice(widget)
+    assert count(widget) >= 24
+    told = widget.result_panel.count.text()
+    assert "about 6 pixels across: the image was magnified" in told
+    kept = widget.search.to_keep
+    assert kept is not None
+    assert not any(item.is_prompted for item in kept.objects)
+    assert widget.form.values["diameter"].value == 0
+    widget.form.set_diameter(30)
+    run_slice(widget)
+    assert count(widget) < 5  # as they are, which is too small for the model
+    assert "magnified" not in widget.result_panel.count.text()
+
+
 def test_an_estimate_is_cancelled_like_other_work(viewer: napari.Viewer) -> None:
     viewer.add_image(spots())
     widget = open_widget(viewer)

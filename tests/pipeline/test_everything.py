@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,7 +115,8 @@ def test_progress_is_told_and_closing_stops(model, pixels, monkeypatch):
         return decode(*args, **kwargs)
 
     monkeypatch.setattr(model, "decode_above", counting)
-    steps = segment_plane(pixels[:112, :112], model, GRID)  # one window for any model
+    options = replace(GRID, diameter="native")
+    steps = segment_plane(pixels[:112, :112], model, options)  # one window for any model
     first, second = next(steps), next(steps)
     assert (first.done, second.done) == (0, 1)
     assert first.total == second.total >= 3

@@ -29,7 +29,9 @@ from napari_sam.pipeline import (
     segment_volume,
 )
 from napari_sam.pipeline.journal import Journal
-from napari_sam.pipeline.object_size import middle_window
+from napari_sam.pipeline.object_size import estimates_diameter, middle_window
+from napari_sam.pipeline.plan import settle_plan
+from napari_sam.pipeline.source import SliceSource
 from napari_sam.pipeline.unfinished import unfinished_config
 from tiny_models import tiny_sam
 
@@ -123,6 +125,35 @@ def test_too_few_objects_leave_the_volume_as_it_is(tmp_path: Path) -> None:
     assert of_kind(events, DiameterEstimated) == [DiameterEstimated(None, 1.0)]
 
 
+def test_it_is_estimated_unless_it_is_said(
+    automatic: tuple[Path, list[Any]], tmp_path: Path
+) -> None:
+    target, events = automatic
+    silent = replace(CONFIG, automatic=AutomaticOptions(mode="watershed"))
+    told = run(tmp_path / "a.zarr", silent)
+    assert of_kind(told, DiameterEstimated) == of_kind(events, DiameterEstimated)
+    np.testing.assert_array_equal(labels_of(tmp_path / "a.zarr"), labels_of(target))
+    native = replace(CONFIG, automatic=replace(AUTO, diameter="native"))
+    assert not of_kind(run(tmp_path / "b.zarr", native), DiameterEstimated)
+    vit = ModelSegmenter(tiny_sam("vit"), AutomaticOptions())
+    assert not estimates_diameter(vit)
+
+
+def test_a_run_that_began_without_an_estimate_ends_without_one(tmp_path: Path) -> None:
+    target = tmp_path / "labels.zarr"
+    native = replace(CONFIG, automatic=replace(AUTO, diameter="native"))
+    segmenter = ModelSegmenter(map_sam(), native.automatic)
+    with closing(segment_volume(volume(), target, native, segmenter)) as begun:
+        next(event for event in begun if isinstance(event, SliceDone))
+    planned = Journal(target).planned()
+    assert "estimate" not in planned
+    silent = ModelSegmenter(map_sam(), AutomaticOptions(mode="watershed"))
+    source = SliceSource(volume(), CONFIG)
+    events = list(settle_plan(source, CONFIG, silent, np.dtype(np.uint8), planned))
+    assert not of_kind(events, EstimatingDiameter)
+    assert of_kind(events, DiameterEstimated) == [DiameterEstimated(None, 1.0)]
+
+
 def test_objects_longer_than_the_halo_are_warned_of(tmp_path: Path) -> None:
     config = replace(CONFIG, halo=12, automatic=replace(AUTO, diameter=40.0))
     warned = of_kind(run(tmp_path / "a.zarr", config), Warned)
@@ -137,7 +168,7 @@ def test_tiles_are_as_large_as_the_window_shows() -> None:
     sam = map_sam()
     sizes = [
         ModelSegmenter(sam, AutomaticOptions(mode="watershed", diameter=diameter)).window
-        for diameter in (None, 30.0, 6.0, 320.0)
+        for diameter in ("native", 30.0, 6.0, 320.0)
     ]
     assert sizes == [128, 128, 128, 512]
 
@@ -145,7 +176,7 @@ def test_tiles_are_as_large_as_the_window_shows() -> None:
 def test_the_cost_is_that_of_the_scale() -> None:
     cost = estimate_cost(volume(), CONFIG, ModelSegmenter(map_sam(), AUTO))
     assert cost.diameter == pytest.approx(2 * RADIUS, abs=3)
-    plain = AutomaticOptions(mode="watershed")
+    plain = AutomaticOptions(mode="watershed", diameter="native")
     config = replace(CONFIG, automatic=plain)
     assert estimate_cost(volume(), config, ModelSegmenter(map_sam(), plain)).diameter is None
 

@@ -128,7 +128,7 @@ def test_a_model_skips_points_of_a_tile(tile, monkeypatch):
             foreground=head(features).foreground.new_full((1, 24, 20), -9.0)
         ),
     )
-    options = dataclasses.replace(LOOSE, points_per_batch=1)
+    options = dataclasses.replace(LOOSE, points_per_batch=1, diameter="native")
     assert len(list(ModelSegmenter(model, options).steps(tile))) == 1 + 6
     blind = ModelSegmenter(model, dataclasses.replace(options, foreground_only=True))
     assert [(step.done, step.total) for step in blind.steps(tile)] == [(0, 0)]
@@ -143,7 +143,8 @@ def test_a_model_skips_points_of_a_tile(tile, monkeypatch):
 
 def test_a_watershed_of_a_tile_has_scores_and_no_batches():
     discs = [(30.0, 40.0, 20.0), (66.0, 50.0, 18.0)]
-    segmenter = ModelSegmenter(map_sam(), AutomaticOptions(mode="watershed"))
+    options = AutomaticOptions(mode="watershed", diameter="native")
+    segmenter = ModelSegmenter(map_sam(), options)
     tile = draw_discs((96, 100), discs)
     assert segmenter.batch is None
     assert [(step.done, step.total) for step in segmenter.steps(tile)] == [(0, 1), (1, 1)]

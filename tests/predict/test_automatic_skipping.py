@@ -136,7 +136,8 @@ def test_covered_points_are_skipped_and_the_objects_found(
     assert len(decoder.prompted) == len(set(decoder.prompted)) < len(grid) - 0.7 * inside
     assert as_set(found) == as_set(plain)
     assert len(found) == 3
-    labels = segment_everything(picture(), compact, **strict, skip_covered=True)
+    options = {**strict, "diameter": "native"}
+    labels = segment_everything(picture(), compact, **options, skip_covered=True)
     assert labels.max() == 3
 
 

@@ -109,7 +109,7 @@ def test_images_become_label_images(encoder: str) -> None:
     options = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "max_area_fraction": 1.0}
     options |= {"mode": "grid", "points_per_side": 4}
     image = np.random.default_rng(0).integers(0, 256, (90, 140), dtype=np.uint8)
-    labels = segment_everything(image, sam, **options)
+    labels = segment_everything(image, sam, diameter="native", **options)
     assert labels.shape == (90, 140)
     assert labels.dtype == np.int32
     assert labels.max() > 0

@@ -26,6 +26,7 @@ from napari_sam.predict import (
     segment_everything_objects,
 )
 from napari_sam.predict.crops import window_crops
+from napari_sam.predict.object_diameter import choose_diameter
 from napari_sam.predict.upsampling import MaskUpsampler
 from napari_sam.predict.windows import Window
 from tiny_models import tiny_sam
@@ -182,7 +183,8 @@ def n_found(labels: NDArray[np.int32], truth: NDArray[np.int32]) -> int:
 def test_tiny_objects_are_found_when_their_diameter_is_known(compact: Any, mode: Any) -> None:
     image, truth = spots(60, 6, 12)
     options = {"points_per_side": 40} if mode == "grid" else {}
-    assert n_found(segment_everything(image, compact, mode=mode, **options), truth) < 5
+    as_it_is = segment_everything(image, compact, mode=mode, diameter="native", **options)
+    assert n_found(as_it_is, truth) < 5
     labels = segment_everything(image, compact, mode=mode, diameter=6, **options)
     assert n_found(labels, truth) >= truth.max() - 1
 
@@ -203,7 +205,7 @@ def test_windows_of_a_magnified_image_are_put_together(compact: Any) -> None:
 
 def test_large_objects_are_found_when_their_diameter_is_known(compact: Any) -> None:
     image, truth = spots(400, 160, 200)
-    assert n_found(segment_everything(image, compact), truth) < 2
+    assert n_found(segment_everything(image, compact, diameter="native"), truth) < 2
     assert n_found(segment_everything(image, compact, diameter=160), truth) == 4
 
 
@@ -225,7 +227,7 @@ def test_comfortable_diameters_give_the_same_bits(mode: Any) -> None:
     sam = tiny_sam("compact")
     image = np.random.default_rng(0).integers(0, 256, (90, 140), dtype=np.uint8)
     options: dict[str, Any] = LOOSE | ({"points_per_side": 4} if mode == "grid" else {})
-    plain = segment_everything_objects(image, sam, mode=mode, **options)
+    plain = segment_everything_objects(image, sam, mode=mode, diameter="native", **options)
     given = segment_everything_objects(image, sam, mode=mode, diameter=30, **options)
     np.testing.assert_array_equal(plain.labels, given.labels)
     assert plain.objects == given.objects
@@ -238,6 +240,35 @@ def test_comfortable_diameters_give_the_same_bits(mode: Any) -> None:
 def test_the_diameter_is_estimated(compact: Any, side: int, diameter: float) -> None:
     image, _ = spots(side, diameter, 1.5 * diameter)
     assert estimate_diameter(compact, image) == pytest.approx(diameter, rel=0.25)
+
+
+@pytest.mark.parametrize("mode", ["proposals", "watershed", "grid"])
+def test_the_estimate_is_used_unless_another_is_said(compact: Any, mode: Any) -> None:
+    image, truth = spots(60, 6, 12)
+    options = {"points_per_side": 40} if mode == "grid" else {}
+    labels = segment_everything(image, compact, mode=mode, **options)
+    assert n_found(labels, truth) >= truth.max() - 1
+    auto = segment_everything(image, compact, mode=mode, diameter="auto", **options)
+    np.testing.assert_array_equal(labels, auto)
+
+
+def test_models_that_cannot_estimate_leave_images_as_they_are() -> None:
+    headless = map_sam()
+    headless.instance_head = None
+    for sam, chosen in ((map_sam(), "auto"), (headless, "native"), (tiny_sam("vit"), "native")):
+        assert choose_diameter(sam, None) == chosen
+        assert choose_diameter(sam, "native") == "native"
+    assert choose_diameter(headless, 6) == 6
+
+
+def test_clicks_see_an_image_as_it_is_unless_a_diameter_is_said(compact: Any) -> None:
+    image, _ = spots(60, 6, 12)
+    predictor = SamPredictor(compact)
+    sizes = [
+        predictor.encode(image, diameter=diameter).transform.input_size_yx[0]  # type: ignore[arg-type]
+        for diameter in (None, "native", "auto")
+    ]
+    assert sizes[0] == sizes[1] == 60 < sizes[2]
 
 
 def test_an_estimate_is_what_auto_uses(compact: Any) -> None:
@@ -306,7 +337,12 @@ def test_embeddings_of_another_scale_are_refused() -> None:
     plain = SamPredictor(sam).encode(image)
     segmenter = WatershedSegmenter(sam, diameter=6)
     segmenter.find_basins(SamPredictor(sam).encode(image, diameter=6))
-    WatershedSegmenter(sam, diameter=30).find_basins(plain)
+    for kept in (None, "native", 30):
+        WatershedSegmenter(sam, diameter=kept).find_basins(plain)  # type: ignore[arg-type]
     for diameter in (6, "auto"):
         with pytest.raises(ConfigError, match="encode"):
             WatershedSegmenter(sam, diameter=diameter).find_basins(plain)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="native"):
+        WatershedSegmenter(sam, diameter="native").find_basins(
+            SamPredictor(sam).encode(image, diameter=6)
+        )

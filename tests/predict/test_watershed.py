@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -151,14 +153,13 @@ def test_an_empty_image_has_no_object() -> None:
 def test_a_model_of_any_weights_can_be_flooded_in_steps() -> None:
     sam = tiny_sam("compact")
     image = np.random.default_rng(0).integers(0, 256, (150, 140), dtype=np.uint8)
-    steps = list(segment_everything_steps(image, sam, mode="watershed", **LOW))
+    options: dict[str, Any] = {"mode": "watershed", "diameter": "native", **LOW}
+    steps = list(segment_everything_steps(image, sam, **options))
     assert [(step.done, step.total) for step in steps[-2:]] == [(0, 1), (1, 1)]
     embedding = SamPredictor(sam).encode(image)
     found = segment_everything_objects(embedding, sam, mode="watershed", **LOW)
     assert 0 < len(found.objects) <= steps[-1].n_masks
-    np.testing.assert_array_equal(
-        found.labels, segment_everything(image, sam, mode="watershed", **LOW)
-    )
+    np.testing.assert_array_equal(found.labels, segment_everything(image, sam, **options))
 
 
 def test_no_mask_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:

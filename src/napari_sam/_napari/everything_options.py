@@ -77,13 +77,14 @@ OPTIONS: tuple[OptionField, ...] = (
     OptionField(
         "diameter",
         "Ob&ject diameter",
-        "Diameter of the objects in pixels, where they are much smaller or larger than those that "
-        "the compact model learned (about 12 to 100): the image is magnified or shrunk for it.",
+        "Diameter of the objects in pixels. Where they are much smaller or larger than those that "
+        "the compact model learned, the image is magnified or shrunk for it. Unless you say it, "
+        "the model estimates it by itself.",
         "count",
         0,
         10**4,
         is_basic=True,
-        zero_text="as they are",
+        zero_text="automatic",
         needs_native=True,
     ),
     OptionField(

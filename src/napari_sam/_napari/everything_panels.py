@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_sam._napari.choice_box import Choice, ChoiceBox
-from napari_sam._napari.everything_words import counted
+from napari_sam._napari.everything_words import counted, found_scale_text
 from napari_sam._napari.layer_combo import LayerCombo
 from napari_sam._napari.object_panel import RULES
 from napari_sam._napari.preview_layer import is_preview
@@ -113,6 +113,8 @@ class ResultPanel(QWidget):  # type: ignore[misc]  # qtpy has no types
             words += " of the options before; segment again to apply the new ones."
         elif search.is_below_floor:
             words += f". Nothing was looked for below {min(search.floors):.2f}; segment again."
+        elif search.found is not None:
+            words += found_scale_text(search.found.estimated_diameter, search.found.scale)
         self.count.setText(words)
 
     @property

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Hashable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_sam._napari.layers import ChannelChoice, LayerPlane
 from napari_sam._napari.loaded_models import load_shared_model
 from napari_sam._napari.model_view import ContrastChoice, contrast_steps, model_view
-from napari_sam.core.object_scale import scale_for
+from napari_sam.core.object_scale import AUTO, NATIVE, scale_for
 from napari_sam.pipeline.options import AutomaticOptions
 
 if TYPE_CHECKING:
@@ -38,6 +38,12 @@ __all__ = [
 
 FLOOR = 0.3
 """Masks of lower scores are not collected unless a threshold is lower still."""
+
+
+MAX_MAGNIFIED_PIXELS = 2**24
+"""Planes are magnified to at most so many pixels; their embedding, which nobody keeps, takes 1 GB.
+Those that are to be magnified further are segmented in tiles, or left as they are where that was
+only estimated."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +105,8 @@ class PlaneRequest:
 
     @property
     def scale(self) -> float:
-        """Pixels of the model's input along a pixel of the image."""
-        diameter = self.options.diameter
-        return 1.0 if isinstance(diameter, str) else scale_for(diameter)
+        """Pixels of the model's input along a pixel of the image; 1 until the diameter is known."""
+        return scale_for(self.options.diameter)
 
     @property
     def contrast_key(self) -> Hashable:
@@ -121,11 +126,17 @@ class PlaneFound:
         The contrast of the volume.
     predictor : InteractivePredictor
         With the model and the embedding.
+    scale : float
+        Pixels of the model's input along a pixel of the plane.
+    estimated_diameter : float or None
+        Of the objects, in pixels, where it was estimated.
     """
 
     candidates: PlaneCandidates | PlaneBasins | None
     contrast: Contrast
     predictor: InteractivePredictor
+    scale: float = 1.0
+    estimated_diameter: float | None = None
 
 
 def loading_text(model: str) -> str:
@@ -188,16 +199,15 @@ def plane_steps(request: PlaneRequest) -> Generator[RunProgress, None, PlaneFoun
     NapariSamError
         When the model cannot be loaded or run, or the image cannot be used.
     """
-    from napari_sam.predict.frames import fits_whole
-
     yield RunProgress(loading_text(request.model))
     sam = load_shared_model(request.model, request.device)
     predictor = _predictor_of(sam, request.predictors)
     contrast = yield from _contrast_of(request, sam)
-    if not fits_whole(_magnified(request), sam.input_spec):
+    if not _is_held(request, sam):
         return PlaneFound(None, contrast, predictor)
-    candidates = yield from _candidate_steps(request, predictor, contrast)
-    return PlaneFound(candidates, contrast, predictor)
+    settled, diameter = yield from _settle_diameter(request, predictor, contrast)
+    candidates = yield from _candidate_steps(settled, predictor, contrast)
+    return PlaneFound(candidates, contrast, predictor, settled.scale, diameter)
 
 
 def diameter_steps(
@@ -228,6 +238,33 @@ def diameter_steps(
     yield RunProgress(loading_text(request.model))
     sam = load_shared_model(request.model, request.device)
     contrast = yield from _contrast_of(request, sam)
+    diameter = yield from _estimate_steps(request, sam, contrast)
+    return diameter, contrast
+
+
+def _settle_diameter(
+    request: PlaneRequest, predictor: InteractivePredictor, contrast: Contrast
+) -> Generator[RunProgress, None, tuple[PlaneRequest, float | None]]:
+    """Return the request with a diameter that is known, and the diameter if it was estimated."""
+    from napari_sam.predict.object_diameter import SAMPLE_SIDE, choose_diameter
+
+    chosen, estimated = choose_diameter(predictor.sam, request.options.diameter), None
+    if chosen == AUTO:
+        embedding = None
+        if max(request.pixels.levels_yx[0]) <= SAMPLE_SIDE:
+            embedding = yield from _embedding_steps(request, predictor, contrast)
+        estimated = yield from _estimate_steps(request, predictor.sam, contrast, embedding)
+        chosen = NATIVE if estimated is None else estimated
+    settled = replace(request, options=replace(request.options, diameter=chosen))
+    if estimated is not None and not _is_held(settled, predictor.sam):
+        settled = replace(request, options=replace(request.options, diameter=NATIVE))
+    return settled, estimated
+
+
+def _estimate_steps(
+    request: PlaneRequest, sam: Sam, contrast: Contrast, embedding: ImageEmbedding | None = None
+) -> Generator[RunProgress, None, float | None]:
+    """Estimate the diameter of objects in the middle of the plane, whose embedding may be known."""
     from napari_sam.pipeline.object_size import middle_window
     from napari_sam.predict import object_diameter
 
@@ -235,15 +272,32 @@ def diameter_steps(
     pixels = model_view(request.pixels, contrast, window)
     text = RunProgress("Estimating the diameter of objects …")
     yield text
-    steps = object_diameter.diameter_steps(sam, [pixels])
-    diameter = yield from told(steps, lambda _: text)
-    return diameter, contrast
+    steps = object_diameter.diameter_steps(sam, [pixels], embedding)
+    diameter: float | None = yield from told(steps, lambda _: text)
+    return diameter
 
 
-def _magnified(request: PlaneRequest) -> tuple[int, int]:
-    """Rows and columns of the plane as the model sees them."""
+def _embedding_steps(
+    request: PlaneRequest, predictor: InteractivePredictor, contrast: Contrast
+) -> Generator[RunProgress, None, ImageEmbedding]:
+    """Encode the plane at its own scale, as clicks see it."""
+    encoding = predictor.embedding(request.pixels, contrast)
+    embedding: ImageEmbedding = yield from told(
+        encoding, lambda step: RunProgress("Preparing the image …", step.done, step.total)
+    )
+    return embedding
+
+
+def _is_held(request: PlaneRequest, sam: Sam) -> bool:
+    """Tell whether memory holds the embedding of the whole plane at the scale of the request."""
+    from napari_sam.predict.frames import fits_whole
+
     rows, cols = request.pixels.levels_yx[0]
-    return math.ceil(rows * request.scale), math.ceil(cols * request.scale)
+    is_held = rows * cols * request.scale**2 <= MAX_MAGNIFIED_PIXELS
+    shrunk = min(request.scale, 1.0)
+    return is_held and fits_whole(
+        (math.ceil(rows * shrunk), math.ceil(cols * shrunk)), sam.input_spec
+    )
 
 
 def _contrast_of(request: PlaneRequest, sam: Sam) -> Generator[RunProgress, None, Contrast]:
@@ -272,10 +326,7 @@ def _candidate_steps(
     if crops_alone or request.scale != 1:  # what is cached has the image's own scale
         image = model_view(request.pixels, contrast)
     else:
-        encoding = predictor.embedding(request.pixels, contrast)
-        image = yield from told(
-            encoding, lambda step: RunProgress("Preparing the image …", step.done, step.total)
-        )
+        image = yield from _embedding_steps(request, predictor, contrast)
     finding = segment_plane(image, sam, options, floor_iou=FLOOR, floor_stability=FLOOR)
     things = "seeds" if options.mode == "watershed" else "masks"
     candidates: PlaneCandidates | PlaneBasins = yield from told(

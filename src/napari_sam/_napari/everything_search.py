@@ -180,7 +180,7 @@ class PlaneSearch(QObject):  # type: ignore[misc]  # qtpy has no types
 
         Clicks see the image as it is; a mask of an image that was resized is edited as a mask.
         """
-        if self.shown is None or self.request is None or self.request.scale == 1:
+        if self.shown is None or self.found is None or self.found.scale == 1:
             return self.shown
         objects = tuple(replace(item, is_prompted=False) for item in self.shown.objects)
         return replace(self.shown, objects=objects)

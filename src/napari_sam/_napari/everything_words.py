@@ -9,7 +9,7 @@ from napari_sam.core.object_scale import scale_for
 if TYPE_CHECKING:
     from napari_sam.pipeline.estimate import CostEstimate
 
-__all__ = ["cost_text", "counted", "diameter_text", "duration_text"]
+__all__ = ["cost_text", "counted", "diameter_text", "duration_text", "found_scale_text"]
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
@@ -78,6 +78,34 @@ def diameter_text(diameter: float | None) -> str:
     if scale == 1:
         return f"{words}, which the model sees well as they are."
     return f"{words}; the image is {'magnified' if scale > 1 else 'shrunk'} for the model."
+
+
+def found_scale_text(diameter: float | None, scale: float) -> str:
+    """Say whether objects were looked for in a resized image, after how many were found.
+
+    Parameters
+    ----------
+    diameter : float or None
+        In pixels, where it was estimated; None where the user said it.
+    scale : float
+        Pixels of the model's input along a pixel of the image.
+
+    Returns
+    -------
+    str
+        Empty where nothing is to be said.
+    """
+    about = "" if diameter is None else f" They are about {diameter:.0f} pixels across"
+    if scale == 1:
+        if scale_for(diameter) == 1:
+            return ""
+        return (
+            f".{about}, and the slice is too large to be magnified whole; to have that done in "
+            "tiles, set it as object diameter."
+        )
+    verb, factor = ("magnified", scale) if scale > 1 else ("shrunk", 1 / scale)
+    done = f"he image was {verb} {factor:.1f} times for the model."
+    return f". T{done}" if diameter is None else f".{about}: t{done}"
 
 
 def counted(count: int, thing: str) -> str:

@@ -13,7 +13,7 @@ __all__ = ["DiameterType", "diameter_text"]
 
 
 class DiameterType(click.ParamType):  # type: ignore[type-arg]  # only generic in newer click
-    """A number of pixels, or ``auto``."""
+    """A number of pixels, ``auto`` or ``native``."""
 
     name = "diameter"
 
@@ -25,12 +25,12 @@ class DiameterType(click.ParamType):  # type: ignore[type-arg]  # only generic i
         Raises
         ------
         ConfigError
-            When it is no number above 0 and not ``auto``.
+            When it is no number above 0 and neither ``auto`` nor ``native``.
         """
-        from napari_sam.core.object_scale import AUTO, check_diameter
+        from napari_sam.core.object_scale import AUTO, NATIVE, check_diameter
 
         try:
-            diameter = value if value == AUTO else float(value)
+            diameter = value if value in (AUTO, NATIVE) else float(value)
         except ValueError:
             diameter = value
         check_diameter(diameter)

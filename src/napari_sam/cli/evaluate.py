@@ -43,9 +43,10 @@ __all__ = ["evaluate"]
 )  # fmt: skip
 @click.option("--points-per-side", type=click.IntRange(min=1), help="Prompt with a grid.")
 @click.option(
-    "--diameter", metavar="PIXELS|auto", type=DiameterType(),
+    "--diameter", metavar="PIXELS|auto|native", type=DiameterType(),
     help="Diameter of the objects, as of `napari-sam segment`, for clicks and for segment "
-    "everything; auto estimates it for each image.",
+    "everything; auto estimates it for each image. Unless given, clicks see images as they are, "
+    "and segment everything does as `napari-sam segment`.",
 )  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for the report.")

@@ -56,10 +56,11 @@ __all__ = ["segment"]
 )
 @click.option(
     "--diameter",
-    metavar="PIXELS|auto",
+    metavar="PIXELS|auto|native",
     type=DiameterType(),
-    help="Diameter of the objects, where they are much smaller or larger than the compact model "
-    "learned: the image is magnified or shrunk for it. auto estimates it once for the volume.",
+    help="Diameter of the objects: where they are much smaller or larger than the compact model "
+    "learned, the image is magnified or shrunk for it. auto, the default with the compact model, "
+    "estimates it once for the volume; native leaves the image as it is.",
 )
 @click.option(
     "--foreground-thresh",

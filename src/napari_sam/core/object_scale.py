@@ -17,6 +17,7 @@ from napari_sam.core.errors import ConfigError
 __all__ = [
     "AUTO",
     "COMFORTABLE_DIAMETERS",
+    "NATIVE",
     "Diameter",
     "check_diameter",
     "scale_for",
@@ -25,8 +26,11 @@ __all__ = [
 AUTO: Final = "auto"
 """What is given for a diameter that is to be estimated."""
 
-Diameter = float | Literal["auto"]
-"""A number of pixels, or ``"auto"``."""
+NATIVE: Final = "native"
+"""What is given for a diameter where images are to stay as they are."""
+
+Diameter = float | Literal["auto", "native"]
+"""A number of pixels, ``"auto"`` or ``"native"``."""
 
 COMFORTABLE_DIAMETERS = (20.0, 60.0)
 """Objects of these diameters, in pixels, are left as they are."""
@@ -43,13 +47,13 @@ LARGEST_SCALE = 4.0
 SMALLEST_SCALE = 0.25
 
 
-def scale_for(diameter: float | None) -> float:
+def scale_for(diameter: Diameter | None) -> float:
     """Choose how an image is resized for objects of a diameter.
 
     Parameters
     ----------
-    diameter : float or None
-        In pixels of the image; None where it is not known.
+    diameter : float, "native", "auto" or None
+        In pixels of the image; anything else where it is not known.
 
     Returns
     -------
@@ -59,7 +63,7 @@ def scale_for(diameter: float | None) -> float:
         from 1/4 to 4.
     """
     smallest, largest = COMFORTABLE_DIAMETERS
-    if diameter is None or smallest <= diameter <= largest:
+    if diameter is None or isinstance(diameter, str) or smallest <= diameter <= largest:
         return 1.0
     if diameter < smallest:
         return min(SMALL_TARGET / diameter, LARGEST_SCALE)
@@ -72,7 +76,7 @@ def check_diameter(value: Any) -> TypeGuard[Diameter | None]:
     Parameters
     ----------
     value : object
-        None, ``"auto"``, or a number of pixels.
+        None, ``"auto"``, ``"native"``, or a number of pixels.
 
     Returns
     -------
@@ -85,11 +89,11 @@ def check_diameter(value: Any) -> TypeGuard[Diameter | None]:
         When it is none of these.
     """
     is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if value is None or value == AUTO or (is_number and 0 < float(value) < math.inf):
+    if value is None or value in (AUTO, NATIVE) or (is_number and 0 < float(value) < math.inf):
         return True
     raise ConfigError(
         f"diameter={value!r} was given",
-        rule="The diameter of objects is a number of pixels above 0, or 'auto' to estimate it",
-        cure="Use for example diameter=30 (`--diameter 30`), or leave it out for objects as they "
-        "are",
+        rule="The diameter of objects is a number of pixels above 0, 'auto' to estimate it, or "
+        "'native' for images as they are",
+        cure="Use for example diameter=30 (`--diameter 30`), or leave it out",
     )

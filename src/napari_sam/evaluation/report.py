@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from napari_sam.core.errors import ConfigError, OutputError
 from napari_sam.core.modes import Mode
-from napari_sam.core.object_scale import Diameter, check_diameter
+from napari_sam.core.object_scale import AUTO, Diameter, check_diameter
 from napari_sam.evaluation.datasets import LabelledImage, PairEntry, iter_images, thin
 from napari_sam.evaluation.interactive import CLICK_CAP, InteractiveScores, score_interactive
 from napari_sam.evaluation.metrics import (
@@ -35,6 +35,7 @@ from napari_sam.predict import (
     records_to_labels,
     segment_everything_objects,
 )
+from napari_sam.predict.object_diameter import choose_diameter
 
 __all__ = ["EvaluationConfig", "ImageScores", "evaluate", "summarize", "write_report"]
 
@@ -55,9 +56,11 @@ class EvaluationConfig:
         Objects an image at most that are prompted for, evenly spaced.
     max_clicks : int
         Clicks an object at most, 5 to 20.
-    diameter : float or "auto", optional
+    diameter : float, "auto" or "native", optional
         Diameter of the objects in pixels, at whose scale each image is encoded; ``"auto"`` is
-        estimated for each.
+        estimated for each, and ``"native"`` leaves images as they are. Unless given, as users have
+        it by default: prompts see images as they are, and segment everything estimates the
+        diameter where the model can.
     """
 
     interactive: bool = True
@@ -137,6 +140,8 @@ def evaluate(
             scores |= _interactive_scores(prompted)
             ious = _iou_pairs(prompted)
         if config.automatic:
+            if config.diameter is None and choose_diameter(predictor.sam, None) == AUTO:
+                embedding = predictor.encode(item.image, diameter=AUTO)
             scores |= _automatic_scores(predictor, embedding, item, everything_options)
         if scores:
             yield ImageScores(item.name, item.group, scores, ious)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -266,10 +266,12 @@ def segment_plane(
     """
     from napari_sam.model.devices import translate_torch_errors
     from napari_sam.predict import ImageEmbedding, everything_generator, watershed_segmenter
+    from napari_sam.predict.object_diameter import choose_diameter
 
+    options = options or AutomaticOptions()
     if not isinstance(image, ImageEmbedding):
         _check_pixels(image)
-    options = options or AutomaticOptions()
+        options = replace(options, diameter=choose_diameter(model, options.diameter))
     with translate_torch_errors():
         if options.mode == "watershed":
             segmenter = watershed_segmenter(model, **options.given_besides_mode())

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_sam.core.object_scale import AUTO, Diameter, scale_for
+from napari_sam.core.object_scale import AUTO, NATIVE, Diameter, scale_for
 from napari_sam.core.region import Region
 from napari_sam.pipeline.events import DiameterEstimated, EstimatingDiameter
 from napari_sam.pipeline.segmenters import TileSegmenter, TileStep
@@ -29,8 +29,8 @@ class SizedSegmenter(TileSegmenter, Protocol):
     """A segmenter that resizes images to suit the diameter of their objects."""
 
     @property
-    def diameter(self) -> Diameter | None:
-        """In pixels; ``"auto"`` where it is still to be estimated, None for images as they are."""
+    def diameter(self) -> Diameter:
+        """In pixels; ``"auto"`` where it is to be estimated, ``"native"`` to leave images alone."""
         ...
 
     def diameter_steps(
@@ -39,7 +39,7 @@ class SizedSegmenter(TileSegmenter, Protocol):
         """Estimate it on images of shape (h, w, 3); None where too few objects are seen."""
         ...
 
-    def with_diameter(self, diameter: float | None) -> SizedSegmenter:
+    def with_diameter(self, diameter: Diameter) -> SizedSegmenter:
         """Return the same with a diameter that is known."""
         ...
 
@@ -99,7 +99,7 @@ def settle_diameter(
                 break
             yield EstimatingDiameter()
     yield DiameterEstimated(diameter, scale_for(diameter))
-    return segmenter.with_diameter(diameter), diameter
+    return segmenter.with_diameter(NATIVE if diameter is None else diameter), diameter
 
 
 def middle_window(shape_yx: tuple[int, int], side: int = SAMPLE_SIDE) -> Region:

@@ -102,10 +102,11 @@ class AutomaticOptions:
         but not exactly the same masks.
     foreground_only : bool, optional
         Skip points of a grid where the model's instance head sees background: likewise.
-    diameter : float or "auto", optional
+    diameter : float, "auto" or "native", optional
         Diameter of the objects in pixels, in any mode: the compact model sees an image magnified or
         shrunk where they are much smaller or larger than those that it learned. ``"auto"``
-        estimates it, for a volume once and for all its tiles.
+        estimates it, for a volume once and for all its tiles, as is done without one where the
+        model can; ``"native"`` leaves images as they are.
 
     Raises
     ------

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from napari_sam.core.errors import ConfigError
+from napari_sam.core.object_scale import NATIVE, Diameter
 from napari_sam.core.region import Region
 from napari_sam.io import ArrayVolume, Volume
 from napari_sam.io.location import location_name
@@ -168,10 +169,11 @@ def settle_plan(
     contrast = choose_contrast(slices, config, segmenter, dtype)
     yield ContrastMeasured(contrast.low, contrast.high)
     if is_estimated:
-        known = begun.get("estimate")
+        known = begun.get("estimate") or ({"diameter": None} if begun else None)
         segmenter, diameter = yield from settle_diameter(segmenter, slices, contrast, known)
         estimate = {"diameter": diameter}
-        config = replace(config, automatic=replace(config.automatic, diameter=diameter))
+        settled: Diameter = NATIVE if diameter is None else diameter
+        config = replace(config, automatic=replace(config.automatic, diameter=settled))
         tiles = plan_tiles(slices, config, segmenter)  # larger where objects are large
         yield _planned(slices, tiles)
     return SettledPlan(segmenter, config, tiles, contrast, estimate)

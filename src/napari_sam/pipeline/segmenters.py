@@ -5,14 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.errors import NapariSamWarning, OutOfMemoryError
-from napari_sam.core.object_scale import scale_for
+from napari_sam.core.object_scale import Diameter, scale_for
 from napari_sam.core.steps import result_of
 from napari_sam.pipeline.config import SegmentConfig
 from napari_sam.pipeline.options import AutomaticOptions
@@ -202,8 +202,11 @@ class ModelSegmenter:
 
     def __init__(self, model: Sam, options: AutomaticOptions) -> None:
         from napari_sam.predict import everything_generator, watershed_segmenter
+        from napari_sam.predict.object_diameter import choose_diameter
 
         self._model = model
+        self.diameter: Diameter = choose_diameter(model, options.diameter)
+        options = replace(options, diameter=self.diameter)
         self._options = options.given()
         if options.mode == "watershed":  # both refuse options at once
             watershed_segmenter(model, **options.given_besides_mode())
@@ -212,10 +215,8 @@ class ModelSegmenter:
             generator = everything_generator(model, **self._options)
             self.batch = generator.options.batch_size(model.device)
         self.device: str = model.device.type
-        self.diameter = options.diameter
         # shrunk, a larger tile fills the model's window; a magnified one takes several
-        scale = 1.0 if isinstance(self.diameter, str) else scale_for(self.diameter)
-        self.window = int(model.input_spec.size / min(scale, 1.0))
+        self.window = int(model.input_spec.size / min(scale_for(self.diameter), 1.0))
         self.keeps_8bit = model.input_spec.contrast == "as_is"
         self.digest = f"{model.name} {model.digest}"
 
@@ -314,13 +315,13 @@ class ModelSegmenter:
 
         return (yield from diameter_steps(self._model, samples))
 
-    def with_diameter(self, diameter: float | None) -> ModelSegmenter:
+    def with_diameter(self, diameter: Diameter) -> ModelSegmenter:
         """Return a segmenter with the same model for objects of a diameter.
 
         Parameters
         ----------
-        diameter : float, optional
-            In pixels; None for images as they are.
+        diameter : float or "native"
+            In pixels, or ``"native"`` for images as they are.
 
         Returns
         -------

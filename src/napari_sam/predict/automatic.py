@@ -93,10 +93,11 @@ class AutomaticMaskGenerator:
         (:mod:`napari_sam.predict.point_levels`): faster, but not exactly the same masks.
     foreground_only : bool
         Skip the points of grids where the instance head sees background: likewise.
-    diameter : float or "auto", optional
-        Diameter of the objects in pixels, or ``"auto"`` to estimate it, where they are much smaller
-        or larger than those that a model with native pixels learned: the image is magnified or
-        shrunk for the model, as :meth:`SamPredictor.encode` does it.
+    diameter : float, "auto" or "native", optional
+        Diameter of the objects in pixels, where they are much smaller or larger than those that a
+        model with native pixels learned: the image is magnified or shrunk for the model, as
+        :meth:`SamPredictor.encode` does it. ``"auto"`` estimates it; ``"native"``, or none, leaves
+        the image as it is.
 
     Raises
     ------

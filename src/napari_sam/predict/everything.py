@@ -35,6 +35,7 @@ from napari_sam.model.sam import Sam
 from napari_sam.predict.automatic import AutomaticMaskGenerator
 from napari_sam.predict.embedding import ImageEmbedding
 from napari_sam.predict.modes import choose_mode, options_given
+from napari_sam.predict.object_diameter import choose_diameter
 from napari_sam.predict.records import AutomaticProgress, MaskRecord
 from napari_sam.predict.segmented import SegmentedImage, SegmentedObject
 from napari_sam.predict.watershed import WatershedSegmenter
@@ -97,8 +98,9 @@ def segment_everything(
     **options
         Options of :class:`AutomaticMaskGenerator`, or for a watershed of
         :class:`~napari_sam.predict.watershed.WatershedSegmenter`. Both take `diameter`: that of the
-        objects in pixels, or ``"auto"`` to estimate it, where they are much smaller or larger than
-        those that the compact model learned.
+        objects in pixels, where they are much smaller or larger than those that the compact model
+        learned; ``"auto"`` to estimate it, as is done unless it is given where the model can; or
+        ``"native"`` for the image as it is.
 
     Returns
     -------
@@ -186,6 +188,8 @@ def segment_everything_steps(
     SegmentedImage
     """
     _check_options(min_size, max_area_fraction, mask_nms_thresh)
+    if not isinstance(image, ImageEmbedding):
+        options["diameter"] = choose_diameter(model, options.get("diameter"))
     if choose_mode(model, mode, options) == "watershed":
         basins = yield from watershed_segmenter(model, **options).basin_steps(image, contrast)
         return basins.segment(min_size=min_size, max_area_fraction=max_area_fraction)

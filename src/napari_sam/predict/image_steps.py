@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from napari_sam.core.errors import ConfigError
-from napari_sam.core.object_scale import Diameter, scale_for
+from napari_sam.core.object_scale import AUTO, Diameter, scale_for
 from napari_sam.model.sam import Sam
 from napari_sam.predict.embedding import ImageEmbedding, embed_steps
 from napari_sam.predict.object_diameter import (
@@ -57,7 +57,7 @@ def encode_image_steps(
         As :meth:`SamPredictor.encode` takes or returns it.
     contrast : Contrast, optional
         A fixed map of intensities.
-    diameter : float or "auto", optional
+    diameter : float, "auto" or "native", optional
         Diameter of the objects in pixels, which decides the scale of the image.
 
     Yields
@@ -94,7 +94,7 @@ def _check_scale(embedding: ImageEmbedding, sam: Sam, diameter: Diameter | None)
     """Refuse a diameter for which the image would have been resized to another scale."""
     if require_diameter(sam, diameter) is None:
         return
-    if not isinstance(diameter, str):
+    if diameter != AUTO:
         size_yx = embedding.original_size_yx
         wanted = ImageTransform.for_image(size_yx, sam.input_spec, scale_for(diameter))
         if embedding.transform == wanted:

@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from napari_sam.core.errors import ConfigError
 from napari_sam.core.object_scale import (
     AUTO,
+    NATIVE,
     Diameter,
     check_diameter,
     scale_for,
@@ -42,6 +43,7 @@ from napari_sam.tiling.normalize import Contrast
 
 __all__ = [
     "SAMPLE_SIDE",
+    "choose_diameter",
     "diameter_steps",
     "estimate_diameter",
     "require_diameter",
@@ -181,12 +183,12 @@ def require_diameter(sam: Sam, diameter: Diameter | None) -> Diameter | None:
     ----------
     sam : Sam
         The model.
-    diameter : float or "auto", optional
+    diameter : float, "auto" or "native", optional
         As it was given.
 
     Returns
     -------
-    float or "auto", or None
+    float, "auto" or "native", or None
 
     Raises
     ------
@@ -195,17 +197,45 @@ def require_diameter(sam: Sam, diameter: Diameter | None) -> Diameter | None:
         and the model has no instance head.
     """
     check_diameter(diameter)
-    if diameter is None:
-        return None
+    if diameter is None or diameter == NATIVE:
+        return diameter
     if not sam.input_spec.native_resolution:
         raise ConfigError(
             f"diameter={diameter!r} was given for the model {sam.name or 'in use'}",
             rule="This model resizes each image to one size, so no scale can be chosen for objects",
             cure="Leave it out (`--diameter`), or use the compact model",
         )
-    if isinstance(diameter, str):
+    if diameter == AUTO:
         require_instance_head(sam, "diameter='auto'")
     return diameter
+
+
+def choose_diameter(sam: Sam, diameter: Diameter | None) -> Diameter:
+    """Choose how the scale of images is found, where it was not said.
+
+    Parameters
+    ----------
+    sam : Sam
+        The model.
+    diameter : float, "auto" or "native", optional
+        As it was given.
+
+    Returns
+    -------
+    float, "auto" or "native"
+        `diameter` where it was given; else ``"auto"`` where the model can estimate it, as one of
+        native pixels with an instance head can; else ``"native"``.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`require_diameter` does.
+    """
+    given = require_diameter(sam, diameter)
+    if given is not None:
+        return given
+    can_estimate = sam.input_spec.native_resolution and sam.instance_head is not None
+    return AUTO if can_estimate else NATIVE
 
 
 def scale_steps(
@@ -219,8 +249,8 @@ def scale_steps(
         The model.
     pixels : ndarray of uint8, shape (H, W, 3)
         The image as the model sees it.
-    diameter : float or "auto", optional
-        Of its objects, in pixels.
+    diameter : float, "auto" or "native", optional
+        Of its objects, in pixels; the image is left as it is without one.
 
     Yields
     ------
@@ -240,7 +270,7 @@ def scale_steps(
         As :func:`diameter_steps` does.
     """
     diameter = require_diameter(sam, diameter)
-    if not isinstance(diameter, str):
+    if diameter != AUTO:
         return scale_for(diameter), None
     embedding = None
     if max(pixels.shape[:2]) <= SAMPLE_SIDE:

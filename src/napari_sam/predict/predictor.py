@@ -104,7 +104,7 @@ class SamPredictor:
             written at :func:`~napari_sam.predict.pixels.to_model_pixels`.
         contrast : Contrast, optional
             A fixed map of intensities, the same for all tiles and slices of a volume.
-        diameter : float or "auto", optional
+        diameter : float, "auto" or "native", optional
             Diameter of the objects in pixels, or ``"auto"`` to estimate it
             (:func:`~napari_sam.predict.estimate_diameter`). The scale that follows from it is
             :func:`~napari_sam.core.object_scale.scale_for`; without it the image is left as it is.

@@ -32,7 +32,7 @@ class WatershedSegmenter:
         A model with an instance head, as the compact one has it.
     foreground_thresh, pred_iou_thresh, stability_score_thresh, stability_score_offset
         As in :class:`WatershedOptions`; its defaults where they are None.
-    diameter : float or "auto", optional
+    diameter : float, "auto" or "native", optional
         Diameter of the objects in pixels, as :func:`~napari_sam.predict.segment_everything` takes
         it.
 
