@@ -30,6 +30,7 @@ from napari_sam.predict.object_diameter import require_diameter
 from napari_sam.predict.point_levels import PromptBatch, point_schedules
 from napari_sam.predict.predictor import SamPredictor
 from napari_sam.predict.prompted_crops import prompted_crops
+from napari_sam.predict.prompted_parts import cells_of_points, keep_prompted_parts
 from napari_sam.predict.records import (
     AutomaticOptions,
     AutomaticProgress,
@@ -38,7 +39,7 @@ from napari_sam.predict.records import (
 )
 from napari_sam.predict.transforms import ImageTransform
 from napari_sam.predict.upsampling import MaskUpsampler
-from napari_sam.predict.windows import crop_features, whole_frame
+from napari_sam.predict.windows import Window, crop_features, whole_frame
 from napari_sam.tiling.normalize import Contrast
 
 __all__ = ["AutomaticMaskGenerator"]
@@ -353,9 +354,12 @@ class AutomaticMaskGenerator:
                 min_predicted_iou=min_iou if min_iou > 0 else -np.inf,
                 multimask=batch.masks is None,
             )
-            regions = view.upsampler.upsample(decoded.low_res_logits)
-            scores = decoded.predicted_iou.tolist()
             owners = decoded.prompt_index.tolist()
+            logits = decoded.low_res_logits
+            if self.sam.input_spec.native_resolution:  # official masks stay as they are
+                logits = self._without_scraps(logits, in_window[owners])
+            regions = view.upsampler.upsample(logits)
+            scores = decoded.predicted_iou.tolist()
         x0, y0 = view.crop.box_xyxy[:2]
         candidates = []
         for region, score, owner in zip(regions, scores, owners, strict=True):
@@ -371,6 +375,19 @@ class AutomaticMaskGenerator:
                 Candidate(mask, score, region.stability, (px + x0, py + y0), view.crop)
             )
         return tuple(candidates)
+
+    def _without_scraps(self, logits: torch.Tensor, points_xy: NDArray[np.float64]) -> torch.Tensor:
+        """Keep the parts of masks (K, hl, wl) under their points (K, 2) in the window."""
+        rows, cols = logits.shape[-2:]
+        stride = self.sam.input_spec.low_res_stride
+        window = Window(0, 0, rows * stride, cols * stride)
+        whole = [
+            keep_prompted_parts(
+                mask[None], self.sam.mask_threshold, cells_of_points(point[None], window, stride)
+            )
+            for mask, point in zip(logits, points_xy, strict=True)
+        ]
+        return torch.cat(whole) if whole else logits
 
 
 def _edge_tolerance(transform: ImageTransform, spec: InputSpec) -> float:

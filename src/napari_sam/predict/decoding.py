@@ -16,6 +16,7 @@ from napari_sam.model.mask_decoder import ALL_MASKS
 from napari_sam.model.sam import Sam
 from napari_sam.predict.embedding import ImageEmbedding
 from napari_sam.predict.frames import View
+from napari_sam.predict.prompted_parts import cells_of_points, keep_prompted_parts
 from napari_sam.predict.upsampling import MaskUpsampler
 from napari_sam.predict.windows import Window, close_up, crop_features, window_around
 
@@ -96,11 +97,14 @@ def decode_all_masks(
         grid = (features.embedding.shape[-2], features.embedding.shape[-1])
         embedded = sam.prompt_encoder(*_as_tensors(prompts, view, sam.device), grid)
         image_pe = sam.prompt_encoder.dense_pe(grid)
-        logits, iou = decode_masks(sam.mask_decoder, features, image_pe, embedded, ALL_MASKS)
+        batch, iou = decode_masks(sam.mask_decoder, features, image_pe, embedded, ALL_MASKS)
+        logits = batch[0]
+        if sam.input_spec.native_resolution:  # official masks stay as they are
+            logits = _without_scraps(logits, sam.mask_threshold, prompts, view)
         upsampler = MaskUpsampler.for_window(view.transform, view.window, sam.mask_threshold)
-        stability = [region.stability for region in upsampler.upsample(logits[0])]
+        stability = [region.stability for region in upsampler.upsample(logits)]
         return AllMasks(
-            logits[0].cpu().numpy(),
+            logits.cpu().numpy(),
             iou[0].cpu().numpy(),
             np.nan_to_num(np.array(stability, np.float32)),
         )
@@ -133,6 +137,14 @@ def prepare_decoding(sam: Sam, embedding: ImageEmbedding) -> None:
         features = _float_features(sam, embedding, window)
         moved = torch.tensor([[[x - window.x, y - window.y]]], device=sam.device)
         sam.decode(features, points=(moved, torch.ones_like(moved[..., 0])), multimask=True)
+
+
+def _without_scraps(logits: Tensor, threshold: float, prompts: ViewPrompts, view: View) -> Tensor:
+    """Keep the parts of masks (M, hl, wl) that are prompted for."""
+    in_frame = view.points_to_input(prompts.points_xy[prompts.labels == 1]) + view.window.offset_xy
+    cells = cells_of_points(in_frame, view.window, view.transform.low_res_stride)
+    mask = None if prompts.mask_logits is None else prompts.mask_logits > 0
+    return keep_prompted_parts(logits, threshold, cells, mask)
 
 
 def _float_features(sam: Sam, embedding: ImageEmbedding, window: Window) -> ImageFeatures:
