@@ -25,7 +25,7 @@ def main(picture_path: str) -> None:
     for iou, stability in zip(result.predicted_iou, result.stability_score, strict=True):
         print(f"candidate: predicted IoU {iou:.2f}, stability {stability:.2f}")
 
-    mask = result.masks[result.predicted_iou.argmax()]  # (H, W) bool
+    mask = result.masks[result.best]  # (H, W) bool
     pixels = percentile_contrast(image).apply(image)
     print("picture:", write_png(picture_path, draw_overlay(pixels, mask.astype(np.int32))))
 

@@ -50,7 +50,7 @@ class _OraclePredictor(SamPredictor):
                 mask[:, x + 1 :] = False
             masks[index] = mask
         iou = np.tile(np.linspace(0.9, 0.5, n_masks, dtype=np.float32), (count, 1))
-        return MaskPrediction(masks, iou, iou, np.zeros((count, n_masks, 4, 4), np.float32))
+        return MaskPrediction(masks, iou, iou, np.zeros((count, n_masks, 4, 4), np.float32), iou)
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ class Drawing:
     def _decode(self, sam: object, embedding: object, view: View, prompts: ViewPrompts) -> AllMasks:
         self.seen.append((view, prompts))
         logits = np.stack([low_res_of_mask(truth, (0, 0), view) for truth in self.truths])
-        return AllMasks(logits, self.iou, np.ones(4, np.float32))
+        return AllMasks(logits, self.iou, np.ones(4, np.float32), self.iou)
 
     def click(self, *points: tuple[float, float], choice: int | None = None):
         return self.ask(PromptSet(tuple(PointPrompt(*point) for point in points), choice=choice))

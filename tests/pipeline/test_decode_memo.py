@@ -44,7 +44,8 @@ def test_masks_know_their_place_in_the_plane() -> None:
     logits = np.full((4, 64, 64), -8, np.float32)
     logits[1, 10:20, 20:40] = 8
     logits[2, 50:] = 8  # only in the padding
-    masks = AllMasks(logits, np.linspace(0, 1, 4, dtype=np.float32), np.ones(4, np.float32))
+    scores = np.linspace(0, 1, 4, dtype=np.float32)
+    masks = AllMasks(logits, scores, np.ones(4, np.float32), scores)
     decoded = DecodedView(view, masks)
     assert decoded.n_bytes == logits.nbytes
     patch = decoded.candidates[1].at()

@@ -120,7 +120,7 @@ def _rate_some(
     drawn = predictor.predict(embedding, points_xy=random_points(truth), point_labels=labels)
     box = predictor.predict(embedding, box_xyxy=boxes, multimask=False)
     clicks = (deepest, drawn)
-    everything, chosen = np.arange(len(truth)), deepest.predicted_iou.argmax(axis=1)
+    everything, chosen = np.arange(len(truth)), deepest.best
     first = ChosenMasks(
         deepest.masks[everything, chosen],
         deepest.low_res_logits[everything, chosen],

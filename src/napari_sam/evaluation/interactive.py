@@ -34,8 +34,8 @@ class InteractiveScores:
     Attributes
     ----------
     click : ndarray
-        IoU after one click into the deepest point; of three masks the one of the highest
-        predicted IoU.
+        IoU after one click into the deepest point; of three masks the one that the
+        model takes.
     click_best : ndarray
         The same, of three masks the best.
     click_jitter : ndarray
@@ -118,12 +118,10 @@ def _score_some(
 
     first = predictor.predict(embedding, points_xy=points, point_labels=labels)
     three = mask_iou(first.masks, truth[:, None])
-    chosen = first.predicted_iou.argmax(axis=1)
+    chosen = first.best
     click = three[everything, chosen]
     jittered = predictor.predict(embedding, points_xy=random_points(truth), point_labels=labels)
-    jitter = mask_iou(jittered.masks, truth[:, None])[
-        everything, jittered.predicted_iou.argmax(axis=1)
-    ]
+    jitter = mask_iou(jittered.masks, truth[:, None])[everything, jittered.best]
     box = predictor.predict(embedding, box_xyxy=boxes, multimask=False)
     both = predictor.predict(
         embedding, points_xy=points, point_labels=labels, box_xyxy=boxes, multimask=False

@@ -30,7 +30,7 @@ THRESHOLD_RANGE = (-5.0, 5.0)
 """Thresholds of the mask logits that can be chosen; 0 is what the model was trained for."""
 
 Preference = Literal["best", "whole", "part", "sub-part"]
-"""Which of the three masks of an ambiguous point is taken: by predicted IoU, or by size."""
+"""Which of the three masks of an ambiguous point is taken: by rank, or by size."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +149,8 @@ class CandidateMask:
         Logits along a side of one pixel of the plane; 1 for logits at its resolution.
     size_yx : tuple of int, optional
         Rows and columns of the plane that the logits cover; as many as logits by default.
+    rank : float, optional
+        What the best of several masks is chosen by; the predicted IoU unless given.
     """
 
     logits: NDArray[np.float32]
@@ -157,6 +159,7 @@ class CandidateMask:
     stability_score: float
     cells_per_pixel_yx: tuple[float, float] = (1.0, 1.0)
     size_yx: tuple[int, int] | None = None
+    rank: float | None = None
     _last: dict[float, MaskPatch] = field(default_factory=dict, init=False, repr=False)
 
     def at(self, threshold: float = 0.0) -> MaskPatch:
@@ -214,8 +217,8 @@ class ObjectCandidates:
         Parameters
         ----------
         preference : {"best", "whole", "part", "sub-part"}
-            For an ambiguous point, the mask of the highest predicted IoU, or the largest, middle or
-            smallest one at threshold 0. Otherwise it has no effect.
+            For an ambiguous point, the mask of the highest rank, or the largest, middle or smallest
+            one at threshold 0. Otherwise it has no effect.
 
         Returns
         -------
@@ -225,7 +228,8 @@ class ObjectCandidates:
         if not self.is_ambiguous:
             return 0
         if preference == "best":
-            return int(np.argmax([mask.predicted_iou for mask in self.masks]))
+            ranks = [m.predicted_iou if m.rank is None else m.rank for m in self.masks]
+            return int(np.argmax(ranks))
         areas = [int(np.count_nonzero(mask.logits > 0)) for mask in self.masks]
         by_area = sorted(range(len(areas)), key=lambda i: -areas[i])
         return by_area[{"whole": 0, "part": len(areas) // 2, "sub-part": -1}[preference]]

@@ -42,9 +42,15 @@ class DecodedView:
         origin, size = (region.start[0], region.start[1]), (region.shape[0], region.shape[1])
         masks = self.masks
         candidates = tuple(
-            CandidateMask(logits, origin, float(iou), float(stability), per_pixel, size)
-            for logits, iou, stability in zip(
-                masks.low_res_logits, masks.predicted_iou, masks.stability_score, strict=True
+            CandidateMask(
+                logits, origin, float(iou), float(stability), per_pixel, size, float(rank)
+            )
+            for logits, iou, stability, rank in zip(
+                masks.low_res_logits,
+                masks.predicted_iou,
+                masks.stability_score,
+                masks.ranks,
+                strict=True,
             )
         )
         object.__setattr__(self, "candidates", candidates)

@@ -16,6 +16,7 @@ from napari_sam.model.mask_decoder import ALL_MASKS
 from napari_sam.model.sam import Sam
 from napari_sam.predict.embedding import ImageEmbedding
 from napari_sam.predict.frames import View
+from napari_sam.predict.mask_choice import mask_ranks
 from napari_sam.predict.prompted_parts import cells_of_points, keep_prompted_parts
 from napari_sam.predict.upsampling import MaskUpsampler
 from napari_sam.predict.windows import Window, close_up, crop_features, window_around
@@ -57,11 +58,14 @@ class AllMasks:
         The model's own estimate of each mask's intersection over union.
     stability_score : ndarray of float32, shape (4,)
         How little each mask changes when its threshold moves by 1 both ways; 0 for no mask.
+    ranks : ndarray of float32, shape (4,)
+        What the best mask is chosen by, as :mod:`~napari_sam.predict.mask_choice` says.
     """
 
     low_res_logits: NDArray[np.float32]
     predicted_iou: NDArray[np.float32]
     stability_score: NDArray[np.float32]
+    ranks: NDArray[np.float32]
 
 
 def decode_all_masks(
@@ -103,11 +107,8 @@ def decode_all_masks(
             logits = _without_scraps(logits, sam.mask_threshold, prompts, view)
         upsampler = MaskUpsampler.for_window(view.transform, view.window, sam.mask_threshold)
         stability = [region.stability for region in upsampler.upsample(logits)]
-        return AllMasks(
-            logits.cpu().numpy(),
-            iou[0].cpu().numpy(),
-            np.nan_to_num(np.array(stability, np.float32)),
-        )
+        scores = iou[0].cpu().numpy(), np.nan_to_num(np.array(stability, np.float32))
+        return AllMasks(logits.cpu().numpy(), *scores, mask_ranks(*scores, sam.input_spec))
 
 
 def prepare_decoding(sam: Sam, embedding: ImageEmbedding) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from napari_sam.model.devices import translate_torch_errors
 from napari_sam.model.layers import ImageFeatures
 from napari_sam.model.sam import Sam
 from napari_sam.predict.embedding import ImageEmbedding, embed_steps
+from napari_sam.predict.mask_choice import mask_ranks
 from napari_sam.predict.object_diameter import require_diameter, scale_steps
 from napari_sam.predict.pixels import to_model_pixels
 from napari_sam.predict.prompted_parts import cells_of_points, is_cut_off, keep_prompted_parts
@@ -53,12 +54,20 @@ class MaskPrediction:
         How little the mask changes when its threshold moves by 1 both ways; 0 for no mask.
     low_res_logits : ndarray of float32, shape (M, hl, wl) or (N, M, hl, wl)
         Logits in the low-res input frame; one mask of them is a valid mask prompt.
+    ranks : ndarray of float32, shape (M,) or (N, M)
+        What the best mask is chosen by, as :mod:`~napari_sam.predict.mask_choice` says.
     """
 
     masks: NDArray[np.bool_]
     predicted_iou: NDArray[np.float32]
     stability_score: NDArray[np.float32]
     low_res_logits: NDArray[np.float32]
+    ranks: NDArray[np.float32]
+
+    @property
+    def best(self) -> Any:
+        """Index of the best mask: an integer, or an array of integers (N,) for a batch."""
+        return self.ranks.argmax(axis=-1)
 
 
 class _DecodePrompts(TypedDict):
@@ -215,6 +224,7 @@ class SamPredictor:
             prediction.predicted_iou[0],
             prediction.stability_score[0],
             prediction.low_res_logits[0],
+            prediction.ranks[0],
         )
 
     def check_embedding(self, embedding: ImageEmbedding) -> None:
@@ -254,7 +264,8 @@ class SamPredictor:
                     (y, x), (height, width) = region.origin_yx, region.pixels.shape
                     masks[index, m, y : y + height, x : x + width] = region.pixels
                     stability[index, m] = np.nan_to_num(region.stability)
-        return MaskPrediction(masks, predicted_iou, stability, low_res)
+        ranks = mask_ranks(predicted_iou, stability, self.sam.input_spec)
+        return MaskPrediction(masks, predicted_iou, stability, low_res, ranks)
 
     def _decode(
         self, embedding: ImageEmbedding, prompts: Prompts, multimask: bool
