@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from napari_sam.core.prompt_shapes import PointPrompt
+from napari_sam.core.prompts import PromptSet
 from napari_sam.model.sam import InputSpec
 from napari_sam.pipeline.candidates import CandidateMask, ObjectCandidates
 from napari_sam.predict import SamPredictor
@@ -36,13 +38,10 @@ def test_the_best_of_a_batch_is_that_of_each_object() -> None:
 
 def test_candidates_are_preferred_by_rank() -> None:
     logits = np.ones((4, 4), np.float32)
-    ranks = mask_ranks(IOU, STABILITY, NATIVE)
+    scores = zip(IOU, STABILITY, mask_ranks(IOU, STABILITY, NATIVE), strict=True)
     masks = tuple(
         CandidateMask(logits, (0, 0), float(iou), float(stable), rank=float(rank))
-        for iou, stable, rank in zip(
-            IOU, STABILITY, mask_ranks(IOU, STABILITY, NATIVE), strict=True
-        )
+        for iou, stable, rank in scores
     )
-    prompts = None
-    candidates = ObjectCandidates(prompts, masks, is_ambiguous=True)  # type: ignore[arg-type]
-    assert candidates.preferred() == 0
+    click = PromptSet(points=(PointPrompt(1.0, 1.0),))
+    assert ObjectCandidates(click, masks, is_ambiguous=True).preferred() == 0
