@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from napari_sam.core.steps import result_of, timed
+from napari_sam.core.steps import result_of, retold, timed
 
 
 def counting(stop):
@@ -56,4 +56,27 @@ def test_closing_a_timed_generator_closes_what_it_times():
     steps = timed(working())
     next(steps)
     steps.close()
+    assert closed == [True]
+
+
+def test_steps_are_told_in_other_terms():
+    told = retold(counting(5), lambda step: f"step {step}" if step % 2 else None)
+    assert next(told) == "step 1"
+    assert next(told) == "step 3"
+    assert result_of(told) == 10
+
+
+def test_closing_a_retold_generator_closes_what_it_tells():
+    closed = []
+
+    def working():
+        try:
+            yield 1
+            yield 2
+        finally:
+            closed.append(True)
+
+    told = retold(working(), str)
+    assert next(told) == "1"
+    told.close()
     assert closed == [True]

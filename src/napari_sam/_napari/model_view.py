@@ -13,6 +13,7 @@ from napari_sam._napari.layers import ChannelChoice, PlaneReader
 from napari_sam.core.errors import ConfigError
 from napari_sam.core.plane import Plane
 from napari_sam.core.region import Region
+from napari_sam.core.steps import result_of
 from napari_sam.pipeline.volume_contrast import volume_contrast_steps
 from napari_sam.tiling import Contrast, check_percentiles, to_rgb
 
@@ -89,13 +90,7 @@ def measure_contrast(
     InputError
         When the channels do not fit, the data cannot be read, or no contrast is found.
     """
-    steps = contrast_steps(layer, channels, choice, keeps_8bit=keeps_8bit)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            contrast: Contrast = stop.value
-            return contrast
+    return result_of(contrast_steps(layer, channels, choice, keeps_8bit=keeps_8bit))
 
 
 def contrast_steps(

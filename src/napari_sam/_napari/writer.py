@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_sam._napari.label_layers import METADATA_KEY
 from napari_sam._napari.layer_axes import axes_of, ngff_units, placement
+from napari_sam.core.steps import result_of
 from napari_sam.io.image_labels import save_into_image
 from napari_sam.io.label_image import LabelImage
 from napari_sam.io.label_pyramid import ArrayView, RepeatedView
@@ -43,12 +44,7 @@ def write_labels(path: str, data: Any, meta: dict[str, Any]) -> list[str]:
     InputError, OutputError
         As of :func:`save_steps`.
     """
-    steps = save_steps(data, meta, path)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            return [str(done.value)]
+    return [str(result_of(save_steps(data, meta, path)))]
 
 
 def save_steps(

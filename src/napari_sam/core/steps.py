@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from typing import Any, TypeVar
 
-__all__ = ["result_of", "timed"]
+__all__ = ["result_of", "retold", "timed"]
 
+R = TypeVar("R")
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -32,6 +33,37 @@ def result_of(steps: Generator[Any, None, T]) -> T:
         except StopIteration as finished:
             result: T = finished.value
             return result
+
+
+def retold(steps: Generator[S, None, T], tell: Callable[[S], R | None]) -> Generator[R, None, T]:
+    """Yield a generator's progress in other terms, and return what it returns.
+
+    Parameters
+    ----------
+    steps : generator
+        Closed when this one is closed.
+    tell : callable
+        Turns what `steps` yields into what is yielded here; None for what is passed over.
+
+    Yields
+    ------
+    object
+        What `tell` returns.
+
+    Returns
+    -------
+    object
+        What `steps` returns.
+    """
+    with closing(steps):
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as finished:
+                result: T = finished.value
+                return result
+            if (told := tell(step)) is not None:
+                yield told
 
 
 def timed(steps: Generator[S, None, T]) -> Generator[S, None, tuple[T, float]]:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.core.steps import retold
 from napari_sam.io import Volume, open_volume
 from napari_sam.io.label_tiff import write_label_tiff
 from napari_sam.io.output_files import output_errors, remove_store, sync_path
@@ -158,11 +159,10 @@ def _link(
         remove_store(folder.linked)
         with closing(open_volume(target.path)) as labels:
             stack = LabelStack(labels, config)
-            with closing(link_stack(stack, config)) as linking:
-                linked = yield from _shown("Linking slices", linking, stack.n_slices)
+            linked = yield from _shown("Linking slices", link_stack(stack, config), stack.n_slices)
             writer = target.create(slices, volume, folder.linked)
-            with closing(write_linked(stack, writer, linked)) as writing:
-                yield from _shown("Writing linked slices", writing, stack.n_slices)
+            writing = write_linked(stack, writer, linked)
+            yield from _shown("Writing linked slices", writing, stack.n_slices)
         numbers = {position: number for number, position in enumerate(stack.positions)}
         ids = [linked.ids_of(numbers[position]) for position in slices.positions]
         with output_errors(target.path):
@@ -181,10 +181,4 @@ def _link(
 def _shown(
     what: str, steps: Generator[SliceLinked | SliceDone, None, T], total: int
 ) -> Generator[Event, None, T]:
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as finished:
-            result: T = finished.value
-            return result
-        yield Completing(what, step.slice_number + 1, total)
+    return retold(steps, lambda step: Completing(what, step.slice_number + 1, total))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from napari_sam.core.errors import ConfigError
-from napari_sam.core.steps import result_of, timed
+from napari_sam.core.steps import result_of, retold, timed
 from napari_sam.io import open_volume
 from napari_sam.io.embedding_budget import store_budget, stored_budget
 from napari_sam.io.embedding_cache import embedding_directory
@@ -357,14 +357,9 @@ def _embed_plane(
     embedder: PlaneEmbedder, planes: VolumePlanes, contrast: Contrast, number: int
 ) -> Generator[Encoding, None, SliceEmbedded]:
     position = planes.positions[number]
-    with closing(embedder.steps(planes.plane(position), contrast)) as steps:
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as finished:
-                plane = finished.value
-                return SliceEmbedded(number, position, plane.origin, plane.n_bytes)
-            yield Encoding(number, step.done, step.total)
+    steps = embedder.steps(planes.plane(position), contrast)
+    plane = yield from retold(steps, lambda step: Encoding(number, step.done, step.total))
+    return SliceEmbedded(number, position, plane.origin, plane.n_bytes)
 
 
 def _contrast(planes: VolumePlanes, config: EmbedConfig, sam: Sam) -> Contrast:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_sam.core.steps import result_of
 from napari_sam.io.embedding_cache import EmbeddingCache
 from napari_sam.model.devices import translate_torch_errors
 from napari_sam.model.execution import execution_for
@@ -108,13 +109,7 @@ class EmbeddingStore:
 
     def get(self, key: Hashable, read: Callable[[], NDArray[np.uint8]]) -> ImageEmbedding:
         """Return an embedding; parameters and errors as in :meth:`steps`."""
-        steps = self.steps(key, read)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as finished:
-                embedding: ImageEmbedding = finished.value
-                return embedding
+        return result_of(self.steps(key, read))
 
     def steps(
         self, key: Hashable, read: Callable[[], NDArray[np.uint8]]

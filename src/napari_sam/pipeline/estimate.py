@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from napari_sam.core.steps import result_of, timed
+from napari_sam.core.steps import result_of, retold, timed
 from napari_sam.io import Volume
 from napari_sam.io.label_layout import LabelLayout
 from napari_sam.pipeline.chunk_cache import REQUEST_BYTES
@@ -229,15 +228,9 @@ def _as_steps(
     measuring: Generator[Event, None, SettledPlan],
 ) -> Generator[TileStep, None, SettledPlan]:
     """Give control back while the diameter is estimated."""
-    with closing(measuring):
-        while True:
-            try:
-                event = next(measuring)
-            except StopIteration as finished:
-                plan: SettledPlan = finished.value
-                return plan
-            if isinstance(event, EstimatingDiameter):
-                yield _Measured()
+    return retold(
+        measuring, lambda event: _Measured() if isinstance(event, EstimatingDiameter) else None
+    )
 
 
 def _typical_pixels(slices: SliceSource, tiles: TileGrid, contrast: Contrast) -> Pixels:

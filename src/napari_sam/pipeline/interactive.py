@@ -9,6 +9,7 @@ import torch
 
 from napari_sam.core.errors import InputError
 from napari_sam.core.prompts import PromptSet
+from napari_sam.core.steps import result_of
 from napari_sam.io.embedding_cache import EmbeddingCache
 from napari_sam.model.devices import translate_torch_errors
 from napari_sam.model.sam import Sam
@@ -176,13 +177,7 @@ class InteractivePredictor:
         DeviceError
             When the device fails, or has too little memory.
         """
-        steps = self.predict_steps(image, contrast, objects, preference)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as finished:
-                candidates: tuple[ObjectCandidates, ...] = finished.value
-                return candidates
+        return result_of(self.predict_steps(image, contrast, objects, preference))
 
     def predict_steps(
         self,
