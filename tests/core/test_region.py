@@ -13,6 +13,15 @@ def test_a_region_cuts_an_array():
     assert Region.whole(array.shape).shape == array.shape
 
 
+def test_the_smallest_rectangle_around_a_mask():
+    mask = np.zeros((5, 6), bool)
+    assert Region.around(mask) == Region((0, 0), (0, 0))
+    assert Region.around(mask[:0]).is_empty
+    mask[1, 4] = mask[3, 2] = True
+    assert Region.around(mask) == Region((1, 2), (4, 5))
+    assert Region.around(~mask) == Region.whole(mask.shape)
+
+
 def test_regions_meet_or_not():
     assert Region((0, 0), (4, 4)).intersect(Region((2, 3), (9, 9))) == Region((2, 3), (4, 4))
     assert Region((0, 0), (2, 2)).intersect(Region((5, 0), (9, 2))).is_empty
@@ -26,6 +35,7 @@ def test_relative_regions():
     assert Region((5, 6), (7, 9)).relative_to(Region((4, 4), (9, 9))) == Region((1, 2), (3, 5))
     with pytest.raises(InputError, match="leaves"):
         Region((5, 6), (7, 10)).relative_to(Region((4, 4), (9, 9)))
+    assert Region((1, 2), (3, 5)).within(Region((4, 4), (9, 9))) == Region((5, 6), (7, 9))
 
 
 @pytest.mark.parametrize(("start", "stop"), [((2,), (1,)), ((-1,), (3,)), ((0, 0), (1,))])

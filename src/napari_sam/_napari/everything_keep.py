@@ -14,7 +14,8 @@ from napari_sam.core.plane import Plane
 from napari_sam.core.prompts import PointPrompt, PromptSet
 from napari_sam.core.region import Region
 from napari_sam.pipeline.commit import OverwriteRule, check_rule
-from napari_sam.pipeline.label_change import LabelChange, Payload
+from napari_sam.pipeline.label_change import LabelChange
+from napari_sam.pipeline.label_levels import blocks_of
 from napari_sam.pipeline.objects import ObjectRecord
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def keep_steps(
     for region in _bands_of(before != after):
         band = _Band(region, before[region.slices], after[region.slices])
         bands.append(band)
-        changes.append(_change(target, own, band))
+        changes.append(LabelChange.between(target, own, region, band.before, band.after))
         yield
     n_left_out = len(found.objects) - len(survivors)
     return KeepPlan(target, own, first, tuple(bands), tuple(changes), records, n_left_out)
@@ -212,27 +213,9 @@ def _record(
 
 def _bands_of(differs: NDArray[np.bool_]) -> Iterator[Region]:
     """Cut the rectangle that holds all changed pixels into bands of rows."""
-    rows, cols = np.flatnonzero(differs.any(axis=1)), np.flatnonzero(differs.any(axis=0))
-    left, right = int(cols[0]), int(cols[-1]) + 1
-    step = max(BAND_PIXELS // (right - left), 1)
-    stop = int(rows[-1]) + 1
-    for top in range(int(rows[0]), stop, step):
-        region = Region((top, left), (min(top + step, stop), right))
-        if differs[region.slices].any():
-            yield region
-
-
-def _change(target: LabelTarget, plane: Plane, band: _Band) -> LabelChange:
-    lost, counts = np.unique(band.before[band.before != band.after], return_counts=True)
-    return LabelChange(
-        target,
-        plane,
-        band.region,
-        band.before.dtype,
-        Payload(band.before.tobytes() + band.after.tobytes()),
-        tuple((int(a), int(n)) for a, n in zip(lost, counts, strict=True) if a),
-        int(band.after.max()),
-    )
+    for band in blocks_of(Region.around(differs), BAND_PIXELS):
+        if differs[band.slices].any():
+            yield band
 
 
 def _nothing(given: str) -> InputError:

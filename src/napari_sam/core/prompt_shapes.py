@@ -162,16 +162,16 @@ class MaskPrompt:
         InputError
             When no pixel is set.
         """
-        rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        if rows.size == 0:
+        region = Region.around(mask)
+        if region.is_empty:
             raise InputError(
                 f"A mask prompt of shape {mask.shape} without any pixel was given",
                 rule="A mask prompt covers at least one pixel",
                 cure="Draw on the object, or point at it",
             )
-        cut = mask[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
-        origin = (origin_yx[0] + int(rows[0]), origin_yx[1] + int(cols[0]))
-        return cls(origin, (cut.shape[0], cut.shape[1]), np.packbits(cut).tobytes())
+        (top, left), (rows, cols) = region.start, region.shape
+        bits = np.packbits(mask[region.slices]).tobytes()
+        return cls((origin_yx[0] + top, origin_yx[1] + left), (rows, cols), bits)
 
     def to_array(self) -> NDArray[np.bool_]:
         """Unpack the mask.

@@ -55,6 +55,26 @@ class Region:
         """
         return cls((0,) * len(shape), tuple(int(length) for length in shape))
 
+    @classmethod
+    def around(cls, mask: NDArray[np.bool_]) -> Region:
+        """Find the smallest rectangle that holds all pixels of a mask.
+
+        Parameters
+        ----------
+        mask : ndarray of bool, shape (h, w)
+
+        Returns
+        -------
+        Region
+            Rows and columns of the mask; empty, at its first pixel, where no pixel is set.
+        """
+        rows = np.flatnonzero(mask.any(axis=1))
+        if rows.size == 0:
+            return cls((0, 0), (0, 0))
+        top, bottom = int(rows[0]), int(rows[-1]) + 1
+        cols = np.flatnonzero(mask[top:bottom].any(axis=0))
+        return cls((top, int(cols[0])), (bottom, int(cols[-1]) + 1))
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Length along each axis."""
@@ -129,6 +149,24 @@ class Region:
         return Region(
             tuple(a - o for a, o in zip(self.start, outer.start, strict=True)),
             tuple(b - o for b, o in zip(self.stop, outer.start, strict=True)),
+        )
+
+    def within(self, outer: Region) -> Region:
+        """Count a block that was counted from the start of an outer one as that one is counted.
+
+        The reverse of :meth:`relative_to`.
+
+        Parameters
+        ----------
+        outer : Region
+
+        Returns
+        -------
+        Region
+        """
+        return Region(
+            tuple(a + o for a, o in zip(self.start, outer.start, strict=True)),
+            tuple(b + o for b, o in zip(self.stop, outer.start, strict=True)),
         )
 
 

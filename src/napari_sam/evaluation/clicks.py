@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from napari_sam.core.region import Box, Region
+
 __all__ = ["bounding_box_xyxy", "corrective_click", "deepest_point", "random_points"]
 
 Mask = NDArray[np.bool_]
@@ -16,11 +18,11 @@ def deepest_point(mask: Mask) -> tuple[int, int]:
 
     The image's border counts as an edge. An empty mask gives (0, 0).
     """
-    rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if rows.size == 0:
+    region = Region.around(mask)
+    if region.is_empty:
         return 0, 0
-    top, left = rows[0], cols[0]
-    window = np.pad(mask[top : rows[-1] + 1, left : cols[-1] + 1], 1)
+    top, left = region.start
+    window = np.pad(mask[region.slices], 1)
     depth = ndimage.distance_transform_edt(window)
     row, col = np.unravel_index(int(depth.argmax()), depth.shape)
     return int(col + left - 1), int(row + top - 1)
@@ -58,10 +60,7 @@ def bounding_box_xyxy(mask: Mask) -> tuple[int, int, int, int]:
 
     The right and lower edges are the last pixels plus one. An empty mask gives zeros.
     """
-    rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if rows.size == 0:
-        return 0, 0, 0, 0
-    return int(cols[0]), int(rows[0]), int(cols[-1]) + 1, int(rows[-1]) + 1
+    return Box.from_region(Region.around(mask)).xyxy
 
 
 def random_points(masks: NDArray[np.bool_]) -> NDArray[np.float64]:

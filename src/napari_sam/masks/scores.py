@@ -7,6 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from napari_sam.core.region import Region
+
 __all__ = [
     "batched_mask_to_box",
     "box_iou",
@@ -76,11 +78,11 @@ def mask_to_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     tuple of int
         (x0, y0, x1, y1), ends included; zeros for an empty mask, as in the original.
     """
-    rows = np.flatnonzero(mask.any(axis=1))
-    if rows.size == 0:
+    region = Region.around(mask)
+    if region.is_empty:
         return 0, 0, 0, 0
-    cols = np.flatnonzero(mask.any(axis=0))
-    return int(cols[0]), int(rows[0]), int(cols[-1]), int(rows[-1])
+    (top, left), (bottom, right) = region.start, region.stop
+    return left, top, right - 1, bottom - 1
 
 
 def batched_mask_to_box(masks: Tensor) -> Tensor:

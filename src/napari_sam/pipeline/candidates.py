@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from napari_sam.core.errors import ConfigError
 from napari_sam.core.plane import Plane
 from napari_sam.core.prompts import PromptSet
-from napari_sam.core.region import Region
+from napari_sam.core.region import Box, Region
 from napari_sam.pipeline.logit_resampling import mask_above
 
 __all__ = [
@@ -65,11 +65,11 @@ class MaskPatch:
         -------
         MaskPatch
         """
-        rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        if rows.size == 0:
+        region = Region.around(mask)
+        if region.is_empty:
             return cls(np.zeros((0, 0), np.bool_), origin_yx)
-        cut = mask[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1].copy()
-        return cls(cut, (origin_yx[0] + int(rows[0]), origin_yx[1] + int(cols[0])))
+        top, left = region.start
+        return cls(mask[region.slices].copy(), (origin_yx[0] + top, origin_yx[1] + left))
 
     @property
     def is_empty(self) -> bool:
@@ -90,8 +90,7 @@ class MaskPatch:
     @property
     def region_yx(self) -> Region:
         """The rectangle as rows and columns of the plane."""
-        left, top, right, bottom = self.box_xyxy
-        return Region((top, left), (bottom, right))
+        return Box(*self.box_xyxy).region_yx
 
     def clipped(self, shape_yx: tuple[int, int]) -> MaskPatch:
         """Cut off what lies outside of the plane.

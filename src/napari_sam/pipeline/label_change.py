@@ -114,6 +114,41 @@ class LabelChange:
     overwritten: tuple[tuple[int, int], ...]
     maximum: int
 
+    @classmethod
+    def between(
+        cls,
+        target: LabelTarget,
+        plane: Plane,
+        region_yx: Region,
+        before: NDArray[Any],
+        after: NDArray[Any],
+    ) -> LabelChange:
+        """Note what a write does.
+
+        Parameters
+        ----------
+        target : LabelTarget
+        plane : Plane
+            A plane of the labels.
+        region_yx : Region
+        before, after : ndarray of int, shape (rows, columns)
+            The labels of the region, both of the type of the label image.
+
+        Returns
+        -------
+        LabelChange
+        """
+        lost, counts = np.unique(before[(before != after) & (before != 0)], return_counts=True)
+        return cls(
+            target,
+            plane,
+            region_yx,
+            before.dtype,
+            Payload(before.tobytes() + after.tobytes()),
+            tuple((int(a), int(n)) for a, n in zip(lost, counts, strict=True)),
+            int(after.max()),
+        )
+
     def undo(self) -> bool:
         """Put back what was there; pixels that someone else has changed since stay as they are.
 
@@ -235,24 +270,13 @@ class LabelEdit:
             When the label image cannot be written.
         """
         before = self.target.read(plane, region_yx)
-        differs = before != values
-        rows, cols = np.flatnonzero(differs.any(axis=1)), np.flatnonzero(differs.any(axis=0))
-        if rows.size == 0:
+        changed = Region.around(before != values)
+        if changed.is_empty:
             return
         self.target.check_label(int(values.max()))
-        cut = (slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1))
-        before, after = before[cut], values[cut].astype(before.dtype)
-        lost, counts = np.unique(before[differs[cut] & (before != 0)], return_counts=True)
-        region = _inner(region_yx, cut)
-        change = LabelChange(
-            self.target,
-            plane,
-            region,
-            before.dtype,
-            Payload(before.tobytes() + after.tobytes()),
-            tuple((int(a), int(n)) for a, n in zip(lost, counts, strict=True)),
-            int(after.max()),
-        )
+        before, after = before[changed.slices], values[changed.slices].astype(before.dtype)
+        region = changed.within(region_yx)
+        change = LabelChange.between(self.target, plane, region, before, after)
         # noted before it is written, so that a write that fails half way is taken back too
         self.changes.append(change)
         self.target.write(plane, region, after)
@@ -298,12 +322,3 @@ class LabelEdit:
             except NapariSamError as failure:
                 error.add_note(f"Taking back what was written failed too: {failure}")
         self.changes = []
-
-
-def _inner(region: Region, cut: tuple[slice, slice]) -> Region:
-    (top, left) = region.start
-    rows, cols = cut
-    return Region(
-        (top + int(rows.start), left + int(cols.start)),
-        (top + int(rows.stop), left + int(cols.stop)),
-    )

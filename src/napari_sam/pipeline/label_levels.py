@@ -20,20 +20,22 @@ BLOCK_PIXELS = 2**22
 """Pixels that are held at once while a label image is searched or changed."""
 
 
-def blocks_of(region: Region) -> Iterator[Region]:
+def blocks_of(region: Region, n_pixels: int | None = None) -> Iterator[Region]:
     """Cut a region into bands of rows that are small enough to be held.
 
     Parameters
     ----------
     region : Region
         Rows and columns.
+    n_pixels : int, optional
+        Pixels of a band at most, where a row has no more; :data:`BLOCK_PIXELS` by default.
 
     Yields
     ------
     Region
     """
     (top, left), (bottom, right) = region.start, region.stop
-    rows = max(BLOCK_PIXELS // max(right - left, 1), 1)
+    rows = max((n_pixels or BLOCK_PIXELS) // max(right - left, 1), 1)
     for start in range(top, bottom, rows):
         yield Region((start, left), (min(start + rows, bottom), right))
 

@@ -315,12 +315,9 @@ class LabelTarget:
     def _extent(self, label: int, plane: Plane, region: Region) -> Region:
         corners: list[Region] = []
         for block in blocks_of(region):
-            held = self.read(plane, block) == label
-            rows, cols = np.flatnonzero(held.any(axis=1)), np.flatnonzero(held.any(axis=0))
-            if rows.size:
-                (top, left) = block.start
-                start = (top + int(rows[0]), left + int(cols[0]))
-                corners.append(Region(start, (top + int(rows[-1]) + 1, left + int(cols[-1]) + 1)))
+            held = Region.around(self.read(plane, block) == label)
+            if not held.is_empty:
+                corners.append(held.within(block))
         if not corners:
             return Region(region.start, region.start)
         start = tuple(min(along) for along in zip(*(part.start for part in corners), strict=True))

@@ -7,6 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_sam.core.region import Region
+
 __all__ = ["mask_above"]
 
 _PIXELS_PER_BLOCK = 2**20
@@ -40,14 +42,13 @@ def mask_above(
         The mask of a rectangle, bool (h, w), and the rectangle's first row and column. No pixel
         outside of it is above the threshold.
     """
-    above = logits > threshold
-    hit_rows, hit_cols = np.flatnonzero(above.any(axis=1)), np.flatnonzero(above.any(axis=0))
-    if hit_rows.size == 0:
+    hit = Region.around(logits > threshold)
+    if hit.is_empty:
         return np.zeros((0, 0), np.bool_), (0, 0)
     rows, cols = (
-        _pixels_near(int(hits[0]), int(hits[-1]), per_pixel, length)
-        for hits, per_pixel, length in zip(
-            (hit_rows, hit_cols), cells_per_pixel_yx, size_yx, strict=True
+        _pixels_near(start, stop - 1, per_pixel, length)
+        for start, stop, per_pixel, length in zip(
+            hit.start, hit.stop, cells_per_pixel_yx, size_yx, strict=True
         )
     )
     mask = np.empty((len(rows), len(cols)), np.bool_)

@@ -13,7 +13,7 @@ from typing import Any
 from napari_sam.core.errors import InputError, NapariSamError
 from napari_sam.core.plane import Plane
 from napari_sam.core.prompts import PromptSet
-from napari_sam.core.region import Region
+from napari_sam.core.region import Box, Region
 from napari_sam.pipeline.candidates import Preference, check_preference
 
 __all__ = ["ObjectRecord", "ObjectTable"]
@@ -63,8 +63,7 @@ class ObjectRecord:
     @property
     def region_yx(self) -> Region:
         """Its box as rows and columns."""
-        left, top, right, bottom = self.box_xyxy
-        return Region((top, left), (bottom, right))
+        return Box(*self.box_xyxy).region_yx
 
     def to_json(self) -> dict[str, Any]:
         """Turn the record into values that JSON knows.

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam.core.prompts import PromptSet
+from napari_sam.core.region import Region
 from napari_sam.model.sam import InputSpec
 from napari_sam.predict.frames import (
     Extent,
@@ -232,11 +233,11 @@ def mask_extent(view: View, inside: NDArray[np.bool_]) -> Extent | None:
     tuple of float or None
         In pixels of the plane; None for an empty mask.
     """
-    rows, cols = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-    if not rows.size:
+    region = Region.around(inside)
+    if region.is_empty:
         return None
-    box = slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
-    return _in_pixels(view, box)
+    rows, cols = region.slices
+    return _in_pixels(view, (rows, cols))
 
 
 def union(*extents: Extent) -> Extent:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from napari_sam.core.errors import InputError
+from napari_sam.core.region import Box, Region
 from napari_sam.predict.transforms import ImageTransform
 
 __all__ = ["Prompts", "read_prompts"]
@@ -246,11 +247,9 @@ def _mask_extents(
     """Corners of each mask in input pixels, (N, 2) each; infinite for an empty mask."""
     corners = []
     for covered in (logits > 0).numpy():
-        rows, cols = np.flatnonzero(covered.any(axis=1)), np.flatnonzero(covered.any(axis=0))
-        if rows.size:
-            corners.append([cols[0], rows[0], cols[-1] + 1, rows[-1] + 1])
-        else:
-            corners.append([np.inf, np.inf, -np.inf, -np.inf])
+        region = Region.around(covered)
+        empty = (np.inf, np.inf, -np.inf, -np.inf)
+        corners.append(empty if region.is_empty else Box.from_region(region).xyxy)
     in_pixels = np.array(corners, dtype=np.float64) * low_res_stride
     return in_pixels[:, :2], in_pixels[:, 2:]
 
