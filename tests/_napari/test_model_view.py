@@ -19,7 +19,7 @@ from napari_sam.core.errors import ConfigError, InputError
 from napari_sam.core.plane import Plane
 from napari_sam.core.region import Region
 from napari_sam.model.sam import InputSpec
-from napari_sam.pipeline import volume_contrast
+from napari_sam.pipeline import contrast_sample, volume_contrast
 from napari_sam.pipeline.config import SegmentConfig
 from napari_sam.pipeline.source import SliceSource
 from napari_sam.predict.pixels import to_model_pixels
@@ -67,10 +67,9 @@ def test_the_sample_of_a_large_image_is_that_of_a_run(
     side: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # limits a thousand times smaller, here and there, so that large is not large
-    for module in ("napari_sam.pipeline.volume_contrast", "napari_sam.pipeline.source"):
-        monkeypatch.setattr(f"{module}.SAMPLE_PIXELS", 2**12)
-        monkeypatch.setattr(f"{module}.SAMPLE_TOTAL", 2**12)
-        monkeypatch.setattr(f"{module}.BLOCK", 16)
+    monkeypatch.setattr(contrast_sample, "SAMPLE_PIXELS", 2**12)
+    monkeypatch.setattr(contrast_sample, "SAMPLE_TOTAL", 2**12)
+    monkeypatch.setattr(contrast_sample, "BLOCK", 16)
     array = noise((3, side // 20, side // 20))
     for layer in (
         Image(array),
@@ -167,8 +166,9 @@ def test_what_is_computed_for_it_is_bounded(
 ) -> None:
     budget = 2**20
     monkeypatch.setattr(volume_contrast, "BUDGET", budget)
-    monkeypatch.setattr(volume_contrast, "SAMPLE_PIXELS", 2**14)
-    monkeypatch.setattr(volume_contrast, "BLOCK", 64)
+    monkeypatch.setattr(volume_contrast, "BAND_PIXELS", 2**14)
+    monkeypatch.setattr(contrast_sample, "SAMPLE_PIXELS", 2**14)
+    monkeypatch.setattr(contrast_sample, "BLOCK", 64)
     layer, computed = counted(shape, chunks)
     with pytest.raises(InputError, match="wherever it was looked at"):
         measure_contrast(layer)  # a constant image is the worst case: it is searched on and on

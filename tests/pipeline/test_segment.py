@@ -424,8 +424,8 @@ def test_a_forbidden_folder_is_said_before_any_tile(stack, tmp_path):
 def test_slices_too_large_to_hold_are_read_tile_by_tile(stack, tmp_path, monkeypatch):
     run(stack[0], tmp_path / "a.zarr", with_axes())
     monkeypatch.setattr("napari_sam.pipeline.source.SLICE_CACHE_BYTES", 100)
-    monkeypatch.setattr("napari_sam.pipeline.source.SAMPLE_PIXELS", 100)
-    monkeypatch.setattr("napari_sam.pipeline.source.BLOCK", 40)
+    monkeypatch.setattr("napari_sam.pipeline.contrast_sample.SAMPLE_PIXELS", 100)
+    monkeypatch.setattr("napari_sam.pipeline.contrast_sample.BLOCK", 40)
     run(stack[0], tmp_path / "b.zarr", with_axes())
     np.testing.assert_array_equal(level(tmp_path / "a.zarr"), level(tmp_path / "b.zarr"))
 

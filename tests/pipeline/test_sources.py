@@ -27,6 +27,7 @@ from napari_sam.pipeline import (
     SliceDone,
     TileDone,
     Warned,
+    contrast_sample,
     segment_volume,
 )
 from napari_sam.pipeline import source as source_module
@@ -415,8 +416,8 @@ def test_what_looks_even_in_a_sample_is_searched_in_bands(monkeypatch):
     monkeypatch.setattr(source_module, "SCAN_SIDE", 64)
     values = np.full((300, 400), 7.0, np.float32)
     values[150, 391], values[0, 0] = 90.0, np.nan
-    monkeypatch.setattr(source_module, "SAMPLE_PIXELS", 100)
-    monkeypatch.setattr(source_module, "BLOCK", 8)
+    monkeypatch.setattr(contrast_sample, "SAMPLE_PIXELS", 100)
+    monkeypatch.setattr(contrast_sample, "BLOCK", 8)
     array = da.from_array(values, chunks=(50, 50))
     source = SliceSource(ArrayVolume(Path("a"), [array], "YX"), CONFIG)
     assert source.measure_contrast(None) == Contrast((7.0,), (90.0,))

@@ -17,6 +17,7 @@ from napari_sam.io import Volume
 from napari_sam.io.label_layout import LabelLayout
 from napari_sam.pipeline.chunk_cache import REQUEST_BYTES
 from napari_sam.pipeline.config import SegmentConfig
+from napari_sam.pipeline.contrast_sample import SAMPLE_PIXELS, SAMPLE_TOTAL
 from napari_sam.pipeline.events import EstimatingDiameter, Event
 from napari_sam.pipeline.plan import SettledPlan, settle_plan
 from napari_sam.pipeline.segmenters import (
@@ -26,7 +27,7 @@ from napari_sam.pipeline.segmenters import (
     load_segmenter,
     segmentation_steps,
 )
-from napari_sam.pipeline.source import SAMPLE_PIXELS, SAMPLE_TOTAL, Pixels, SliceSource
+from napari_sam.pipeline.source import Pixels, SliceSource
 from napari_sam.pipeline.suggest import (
     Suggestion,
     suggest_batch,

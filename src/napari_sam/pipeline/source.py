@@ -17,22 +17,22 @@ from napari_sam.core.region import Region
 from napari_sam.io import Volume
 from napari_sam.pipeline.chunk_cache import ChunkCache
 from napari_sam.pipeline.config import SegmentConfig, chosen_channels
-from napari_sam.tiling import (
-    DEFAULT_PERCENTILES,
-    Contrast,
-    check_intensity_dtype,
-    percentile_contrast,
-    to_rgb,
+from napari_sam.pipeline.contrast_sample import (
+    SAMPLE_SLICES,
+    FiniteRange,
+    is_constant,
+    maps_of,
+    position_of,
+    sample_contrast,
+    sample_level,
+    sample_windows,
+    spread,
+    thinned,
 )
+from napari_sam.tiling import Contrast, check_intensity_dtype, to_rgb
 
 __all__ = ["Pixels", "SliceSource"]
 
-SAMPLE_SLICES = 16
-SAMPLE_PIXELS = 2**22
-"""A slice of more pixels is sampled on a coarser level, or in blocks where there is none."""
-SAMPLE_TOTAL = 2**22
-"""About the most pixels that percentiles are taken over."""
-BLOCK = 512
 SLICE_CACHE_BYTES = 2**29
 """Decoded chunks of a slice that are kept at once, at most."""
 SCAN_SIDE = 2048
@@ -190,9 +190,9 @@ class SliceSource:
             When the whole volume is constant.
         """
         sample = np.concatenate(list(self._sample()))  # (N, C)
-        if _is_constant(sample):
+        if is_constant(sample):
             return self._full_range()  # what looks even in a sample may hold a rare object
-        return percentile_contrast(self._per_map(sample), percentiles or DEFAULT_PERCENTILES)
+        return sample_contrast(sample, percentiles, is_color=self.is_color)
 
     def read_tile(self, position: tuple[int, ...], window: Region, contrast: Contrast) -> Pixels:
         """Read a tile and make it what the segmenter takes.
@@ -252,18 +252,16 @@ class SliceSource:
     def _sample(self) -> Iterator[NDArray[Any]]:
         """Yield pixels of slices spread over the volume, (n, C) each."""
         lengths = [self._lengths[axis] for axis in self.stack_axes]
-        count = math.prod(lengths)
-        chosen = np.unique(np.linspace(0, count - 1, min(count, SAMPLE_SLICES)).round().astype(int))
+        chosen = spread(math.prod(lengths), SAMPLE_SLICES)
         level, shape_yx = self._sample_level()
         for number in chosen:
-            position = tuple(int(i) for i in np.unravel_index(number, lengths)) if lengths else ()
-            for window in _sample_windows(shape_yx):
+            position = position_of(number, lengths)
+            for window in sample_windows(shape_yx):
                 if level or window.shape == shape_yx:
                     rows = _as_rows(self._read(position, window, level))
                 else:  # blocks may lie in one chunk
                     rows = _as_rows(self._read_cached(position, window))
-                # an odd step does not fall on the same columns again and again
-                yield rows[:: (len(rows) * len(chosen) // SAMPLE_TOTAL) | 1].copy()
+                yield thinned(rows, len(chosen))
 
     def _sample_level(self) -> tuple[int, tuple[int, int]]:
         rows, columns = self._volume.axes.index("Y"), self._volume.axes.index("X")
@@ -274,39 +272,23 @@ class SliceSource:
             for level, shape in enumerate(self._volume.levels)
             if [shape[self._volume.axes.index(axis)] for axis in self.stack_axes] == stack
         ]
-        for level in usable:
-            if math.prod(shapes[level]) <= SAMPLE_PIXELS:
-                return level, shapes[level]
-        return usable[-1], shapes[usable[-1]]
+        level = usable[sample_level([shapes[level] for level in usable])]
+        return level, shapes[level]
 
     def _full_range(self) -> Contrast:
-        low: list[float] = []
-        high: list[float] = []
+        limits = FiniteRange()
         lengths = [range(self._lengths[axis]) for axis in self.stack_axes]
         windows = list(_blocks(self.shape_yx, SCAN_SIDE))
         for position, window in product(product(*lengths), windows):
-            pixels = self._per_map(_as_rows(self._read_cached(position, window)))
-            values = pixels.reshape(-1, pixels.shape[-1]) if pixels.ndim > 1 else pixels[:, None]
-            finite = [column[np.isfinite(column)] for column in values.T]
-            if not low:
-                low, high = [math.inf] * len(finite), [-math.inf] * len(finite)
-            for i, column in enumerate(finite):
-                if column.size:
-                    low[i] = min(low[i], float(column.min()))
-                    high[i] = max(high[i], float(column.max()))
-        if not any(a < b for a, b in zip(low, high, strict=True)):
-            found = f"the constant value {low[0]:g}" if math.isfinite(low[0]) else "no finite value"
+            pixels = _as_rows(self._read_cached(position, window))
+            limits.add(maps_of(pixels, is_color=self.is_color))
+        if not limits.is_open:
             raise InputError(
-                f"The image {self._volume.path} holds {found} everywhere",
+                f"The image {self._volume.path} holds {limits.found} everywhere",
                 rule="An image without contrast holds no objects",
                 cure="Check the file, and the channel chosen with `--channel`",
             )
-        pairs = [(a, b) if a < b else (0.0, 1.0) for a, b in zip(low, high, strict=True)]
-        return Contrast(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
-
-    def _per_map(self, sample: NDArray[Any]) -> NDArray[Any]:
-        """Shape (N, C) samples so that their last axis is what has a map of its own."""
-        return sample.ravel() if self.is_color or sample.shape[-1] == 1 else sample[np.newaxis]
+        return limits.contrast()
 
     def _make_cache(self) -> ChunkCache | None:
         """Keep chunks that are decoded as a whole; nothing where any window is read by itself."""
@@ -372,24 +354,8 @@ def _as_rows(pixels: NDArray[Any]) -> NDArray[Any]:
     return pixels.reshape(-1, pixels.shape[-1])
 
 
-def _is_constant(sample: NDArray[Any]) -> bool:
-    finite = sample[np.isfinite(sample).all(axis=-1)]
-    return finite.size == 0 or bool((finite == finite[0]).all())
-
-
 def _blocks(shape_yx: tuple[int, int], side: int) -> Iterator[Region]:
     """Yield the squares that cover a slice, row by row."""
     for start in product(*(range(0, length, side) for length in shape_yx)):
         stop = (min(first + side, n) for first, n in zip(start, shape_yx, strict=True))
         yield Region(start, tuple(stop))
-
-
-def _sample_windows(shape_yx: tuple[int, int]) -> Iterator[Region]:
-    """Yield the whole slice, or a 4 x 4 grid of blocks of a very large one."""
-    if math.prod(shape_yx) <= 4 * SAMPLE_PIXELS:
-        yield Region.whole(shape_yx)
-        return
-    starts = [np.linspace(0, max(n - BLOCK, 0), 4).astype(int).tolist() for n in shape_yx]
-    for top, left in product(*starts):
-        stop = min(top + BLOCK, shape_yx[0]), min(left + BLOCK, shape_yx[1])
-        yield Region((top, left), stop)

@@ -16,17 +16,27 @@ from numpy.typing import NDArray
 
 from napari_sam.core.errors import InputError
 from napari_sam.core.region import Region
-from napari_sam.tiling import DEFAULT_PERCENTILES, Contrast, percentile_contrast
+from napari_sam.pipeline.contrast_sample import (
+    SAMPLE_SLICES,
+    FiniteRange,
+    is_constant,
+    maps_of,
+    position_of,
+    sample_contrast,
+    sample_level,
+    sample_windows,
+    spread,
+    thinned,
+)
+from napari_sam.pipeline.label_levels import blocks_of
+from napari_sam.tiling import Contrast
 
 __all__ = ["SampledStack", "elements_touched", "volume_contrast_steps"]
 
-# The sample is that of a run over the volume (napari_sam.pipeline.source), so that both see alike.
-SAMPLE_SLICES = 16
-SAMPLE_PIXELS = 2**22
-SAMPLE_TOTAL = 2**22
-BLOCK = 512
 BUDGET = 2**30
 """Elements that may be decoded for it, so that it ends in time also on a slow or huge stack."""
+BAND_PIXELS = 2**22
+"""Pixels that are looked at together where every one counts."""
 AS_IT_IS = Contrast(low=(0.0,), high=(255.0,))
 
 
@@ -116,11 +126,9 @@ def volume_contrast_steps(
         sample.append(block)
         yield
     pixels = np.concatenate(sample)  # (N, C)
-    if _is_constant(pixels):  # an even sample may have missed a rare object
+    if is_constant(pixels):  # an even sample may have missed a rare object
         return (yield from _full_range(stack))
-    limits = percentiles or DEFAULT_PERCENTILES
-    maps = [percentile_contrast(values, limits) for values in _per_map(stack, pixels)]
-    return Contrast(tuple(x.low[0] for x in maps), tuple(x.high[0] for x in maps))
+    return sample_contrast(pixels, percentiles, is_color=stack.is_color)
 
 
 def elements_touched(
@@ -153,92 +161,45 @@ def elements_touched(
 
 def _sample(stack: SampledStack) -> Iterator[NDArray[Any]]:
     """Yield pixels of slices spread over the volume, (n, C) each."""
-    small = [n for n, shape in enumerate(stack.levels_yx) if math.prod(shape) <= SAMPLE_PIXELS]
-    level = small[0] if small else len(stack.levels_yx) - 1
-    windows = _sample_windows(stack.levels_yx[level])
-    first = _position(stack, 0)
+    level = sample_level(stack.levels_yx)
+    windows = sample_windows(stack.levels_yx[level])
+    first = position_of(0, stack.lengths)
     cost = max(stack.read_cost(first, window, level) for window in windows)
     n_reads = max(BUDGET // cost, 1)
-    slices = _spread(math.prod(stack.lengths), min(SAMPLE_SLICES, n_reads))
-    windows = [windows[i] for i in _spread(len(windows), max(n_reads // len(slices), 1))]
+    slices = spread(math.prod(stack.lengths), min(SAMPLE_SLICES, n_reads))
+    windows = [windows[i] for i in spread(len(windows), max(n_reads // len(slices), 1))]
     for number in slices:
         for window in windows:
-            rows = _as_rows(stack.read(_position(stack, number), window, level))
-            # an odd step does not fall on the same columns again and again
-            yield rows[:: (len(rows) * len(slices) // SAMPLE_TOTAL) | 1].copy()
+            block = stack.read(position_of(number, stack.lengths), window, level)
+            yield thinned(_as_rows(block), len(slices))
 
 
 def _full_range(stack: SampledStack) -> Generator[None, None, Contrast]:
     """Take the smallest and the largest finite value of each map."""
-    limits: dict[int, tuple[float, float]] = {}
-    n_maps = 1
+    limits = FiniteRange()
     for block in _all_blocks(stack):
-        columns = _per_map(stack, block)
-        n_maps = len(columns)
-        for number, values in enumerate(columns):
-            finite = values[np.isfinite(values)]
-            if finite.size:
-                low, high = limits.get(number, (math.inf, -math.inf))
-                limits[number] = min(low, float(finite.min())), max(high, float(finite.max()))
+        limits.add(maps_of(block, is_color=stack.is_color))
         yield
-    if not any(low < high for low, high in limits.values()):
-        found = f"the constant value {limits[0][0]:g}" if limits else "no finite value"
+    if not limits.is_open:
         raise InputError(
-            f"{stack.title} holds {found} wherever it was looked at",
+            f"{stack.title} holds {limits.found} wherever it was looked at",
             rule="An image without contrast shows no objects",
             cure=stack.cure,
         )
-    open_limits = [limits.get(number, (0.0, 0.0)) for number in range(n_maps)]
-    pairs = [(low, high) if low < high else (0.0, 1.0) for low, high in open_limits]
-    return Contrast(tuple(low for low, _ in pairs), tuple(high for _, high in pairs))
+    return limits.contrast()
 
 
 def _all_blocks(stack: SampledStack) -> Iterator[NDArray[Any]]:
     """Yield all pixels at full resolution, (n, C) each, as far as the budget reaches."""
-    rows, columns = stack.levels_yx[0]
-    height = max(SAMPLE_PIXELS // columns, 1)
+    bands = list(blocks_of(Region.whole(stack.levels_yx[0]), BAND_PIXELS))
     spent = 0
-    for number, top in itertools.product(range(math.prod(stack.lengths)), range(0, rows, height)):
-        position = _position(stack, number)
-        window = Region((top, 0), (min(top + height, rows), columns))
+    for number, window in itertools.product(range(math.prod(stack.lengths)), bands):
+        position = position_of(number, stack.lengths)
         spent += stack.read_cost(position, window, 0)
         if spent > BUDGET:
             return
         yield _as_rows(stack.read(position, window, 0))
 
 
-def _per_map(stack: SampledStack, pixels: NDArray[Any]) -> list[NDArray[Any]]:
-    """Split (N, C) pixels into the values of each map: all colours share one."""
-    return [pixels.ravel()] if stack.is_color else list(pixels.T)
-
-
 def _as_rows(block: NDArray[Any]) -> NDArray[Any]:
     return block.reshape(-1, block.shape[2] if block.ndim == 3 else 1)
-
-
-def _position(stack: SampledStack, number: int) -> tuple[int, ...]:
-    """Find the index along each axis of the slice that is counted as `number`."""
-    return tuple(int(i) for i in np.unravel_index(number, stack.lengths)) if stack.lengths else ()
-
-
-def _is_constant(pixels: NDArray[Any]) -> bool:
-    finite = pixels[np.isfinite(pixels).all(axis=-1)]
-    return finite.size == 0 or bool((finite == finite[0]).all())
-
-
-def _spread(count: int, n: int) -> list[int]:
-    """Choose up to `n` of the numbers below `count`: with both ends, or the one in the middle."""
-    if n == 1:
-        return [count // 2]
-    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, n)).tolist()})
-
-
-def _sample_windows(shape_yx: tuple[int, int]) -> list[Region]:
-    """Return the whole slice, or a 4 x 4 grid of blocks of a very large one."""
-    if math.prod(shape_yx) <= 4 * SAMPLE_PIXELS:
-        return [Region.whole(shape_yx)]
-    starts = [np.linspace(0, max(n - BLOCK, 0), 4).astype(int).tolist() for n in shape_yx]
-    return [
-        Region((top, left), (min(top + BLOCK, shape_yx[0]), min(left + BLOCK, shape_yx[1])))
-        for top, left in itertools.product(*starts)
-    ]
