@@ -9,10 +9,10 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_sam._napari.everything_keep import KeepPlan, keep_steps, write_plan
 from napari_sam._napari.everything_search import Work
+from napari_sam._napari.followed_layers import FollowedLayers
 from napari_sam._napari.label_layers import add_label_layer, label_target_of, refresh_after_write
 from napari_sam._napari.notices import show_error
 from napari_sam._napari.object_actions import LABELS_NAME
-from napari_sam._napari.object_tables import object_table_of, show_objects
 from napari_sam.core.errors import NapariSamError
 from napari_sam.pipeline.session import Session
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from napari_sam._napari.segment_widget import SegmentWidget
     from napari_sam.core.plane import Plane
     from napari_sam.pipeline.commit import OverwriteRule
-    from napari_sam.pipeline.label_target import LabelTarget
     from napari_sam.predict import SegmentedImage
 
 __all__ = ["ObjectKeeper", "open_segment_widget"]
@@ -53,9 +52,8 @@ class ObjectKeeper(QObject):  # type: ignore[misc]  # qtpy has no types
         self._viewer = viewer
         self._work = work
         self._own = Session()
-        self._own.subscribe(self._show_changes)
-        self._targets: dict[Labels, LabelTarget] = {}
-        self._shown: dict[Labels, tuple[int, int]] = {}  # revisions of pixels and of the table
+        self._layers = FollowedLayers(self._own)
+        self._own.subscribe(self._layers.show_changes)
         viewer.layers.events.removed.connect(self._on_removed)
 
     @property
@@ -120,8 +118,7 @@ class ObjectKeeper(QObject):  # type: ignore[misc]  # qtpy has no types
     def close(self) -> None:
         """Let go of the viewer."""
         self._viewer.layers.events.removed.disconnect(self._on_removed)
-        self._targets.clear()
-        self._shown.clear()
+        self._layers.clear()
         self._own.close()
 
     def _write(self, plan: KeepPlan, layer: Labels, again: tuple[Any, ...]) -> None:
@@ -144,22 +141,10 @@ class ObjectKeeper(QObject):  # type: ignore[misc]  # qtpy has no types
             widget.actions_on_objects.set_layer(layer)  # it then keeps the layer up to date
             widget.interaction.session.record_change(DESCRIPTION, plan.changes, plan.records)
         else:
-            self._follow(layer, plan.target)
+            self._layers.follow(layer, plan.target)
             self._own.record_change(DESCRIPTION, plan.changes, plan.records)
         refresh_after_write(layer, plan.target)
         self.history_changed.emit()
-
-    def _follow(self, layer: Labels, target: LabelTarget) -> None:
-        """Take over the objects that a layer has, whoever made them."""
-        known = self._targets.get(layer)
-        if target is known:
-            return
-        table = object_table_of(layer, target)
-        self._targets[layer] = target
-        self._shown[layer] = target.revision, table.revision
-        self._own.load_objects(target, table)
-        if known is not None:
-            self._own.discard_target(known)  # the layer was given other pixels
 
     def _guarded(self, step: Any) -> str | None:
         try:
@@ -170,20 +155,8 @@ class ObjectKeeper(QObject):  # type: ignore[misc]  # qtpy has no types
         self.history_changed.emit()
         return done
 
-    def _show_changes(self) -> None:
-        """Bring the layers up to date with what the own session wrote."""
-        for layer, target in self._targets.items():
-            table = self._own.objects_of(target)
-            pixels, rows = self._shown[layer]
-            self._shown[layer] = target.revision, table.revision
-            if pixels != target.revision:
-                refresh_after_write(layer, target)
-            if rows != table.revision:
-                show_objects(layer, table)
-
     def _on_removed(self, event: Any) -> None:
-        target = self._targets.pop(event.value, None)
-        self._shown.pop(event.value, None)
+        target = self._layers.drop(event.value)
         if target is not None:
             self._own.discard_target(target)
             self.history_changed.emit()

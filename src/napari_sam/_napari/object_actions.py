@@ -11,10 +11,10 @@ import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_sam._napari.coordinates import shares_grid
+from napari_sam._napari.followed_layers import FollowedLayers
 from napari_sam._napari.interaction import Interaction
-from napari_sam._napari.label_layers import add_label_layer, label_target_of, refresh_after_write
+from napari_sam._napari.label_layers import add_label_layer, label_target_of
 from napari_sam._napari.notices import show_error
-from napari_sam._napari.object_tables import object_table_of, show_objects
 from napari_sam._napari.save_dialog import ask_for_target
 from napari_sam._napari.workers import run_steps
 from napari_sam.core.errors import InputError, NapariSamError
@@ -68,8 +68,7 @@ class ObjectActions(QObject):  # type: ignore[misc]  # qtpy has no types
         self._interaction = interaction
         self._session = interaction.session
         self._viewer = interaction.viewer
-        self._targets: dict[Labels, LabelTarget] = {}
-        self._shown: dict[Labels, tuple[int, int]] = {}  # revisions of pixels and of the table
+        self._layers = FollowedLayers(self._session)
         self._waiting: _Waiting | None = None  # to be committed when the mask is there
         self._is_abandoned = False
         self.rule: OverwriteRule = "keep"
@@ -87,10 +86,9 @@ class ObjectActions(QObject):  # type: ignore[misc]  # qtpy has no types
         self._is_abandoned = True
         self._unsubscribe()
         self._viewer.layers.events.removed.disconnect(self._on_removed)
-        for layer in self._targets:
+        for layer in self._layers:
             self._unfollow(layer)
-        self._targets.clear()
-        self._shown.clear()
+        self._layers.clear()
         self.layer = self.mask_source = None
 
     @_tells_errors
@@ -244,17 +242,10 @@ class ObjectActions(QObject):  # type: ignore[misc]  # qtpy has no types
 
     def _target_of(self, layer: Labels) -> LabelTarget:
         """Return what is written to for a layer, and follow the layer from now on."""
-        target, known = label_target_of(layer), self._targets.get(layer)
-        if target is not known:
-            table = object_table_of(layer, target)
-            self._targets[layer] = target
-            self._shown[layer] = target.revision, table.revision
-            self._session.load_objects(target, table)
-            if known is None:
-                layer.events.data.connect(self._on_data)
-                layer.events.paint.connect(self._on_paint)
-            else:
-                self._session.discard_target(known)  # the layer was given other pixels
+        target = label_target_of(layer)
+        if self._layers.follow(layer, target):
+            layer.events.data.connect(self._on_data)
+            layer.events.paint.connect(self._on_paint)
         return target
 
     def _unfollow(self, layer: Labels) -> None:
@@ -267,7 +258,7 @@ class ObjectActions(QObject):  # type: ignore[misc]  # qtpy has no types
 
     def _on_paint(self, event: Any) -> None:
         """Take note of labels that were painted, so that no new object gets them."""
-        target = self._targets.get(event.source)
+        target = self._layers.target_of(event.source)
         if target is not None:
             # one stroke of many parts; before napari 0.9 a part is (indices, old, new)
             new = [part[-1] if isinstance(part, tuple) else part.new_value for part in event.value]
@@ -323,14 +314,7 @@ class ObjectActions(QObject):  # type: ignore[misc]  # qtpy has no types
     def _show_changes(self) -> None:
         """Bring the layers up to date with what the session wrote."""
         self._commit_waiting()
-        for layer, target in self._targets.items():
-            table = self._session.objects_of(target)
-            pixels, rows = self._shown[layer]
-            self._shown[layer] = target.revision, table.revision
-            if pixels != target.revision:
-                refresh_after_write(layer, target)
-            if rows != table.revision:
-                show_objects(layer, table)
+        self._layers.show_changes()
 
     def _commit_waiting(self) -> None:
         """Commit what was to be committed, once its mask is there."""
@@ -351,8 +335,7 @@ class ObjectActions(QObject):  # type: ignore[misc]  # qtpy has no types
         self._waiting = None
 
     def _on_removed(self, event: Any) -> None:
-        target = self._targets.pop(event.value, None)
-        self._shown.pop(event.value, None)
+        target = self._layers.drop(event.value)
         if target is not None:
             self._unfollow(event.value)
         if event.value is self.mask_source:
