@@ -28,7 +28,7 @@ from napari_sam._napari.everything_words import cost_text, counted, diameter_tex
 from napari_sam._napari.image_panel import ImagePanel
 from napari_sam._napari.model_choice import ModelChoice
 from napari_sam._napari.notices import show_error
-from napari_sam._napari.panel_parts import Column, section
+from napari_sam._napari.panel_parts import Column, column_of, section
 from napari_sam._napari.plugin_viewer import unwrapped
 from napari_sam._napari.settings import load_settings, update_settings
 from napari_sam._napari.viewer_layers import guard_layer_removal
@@ -173,18 +173,12 @@ class EverythingWidget(QWidget):  # type: ignore[misc]  # qtpy has no types
         self._dims_events = (dims.current_step, dims.order, dims.ndisplay, dims.ndim)
 
     def _arrange(self) -> None:
-        inside = QWidget()
-        layout = QVBoxLayout(inside)
-        for title, panel in (
+        inside = column_of(
             ("Image", self.image_panel),
             ("Model", self.model_choice),
             ("Slices", self.scope_panel),
             ("Options", self.form),
-        ):
-            layout.addWidget(section(title, panel))
-        layout.addStretch(1)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(2)
+        )
         outer = QVBoxLayout(self)
         outer.setContentsMargins(4, 4, 4, 4)
         outer.addWidget(Column(inside), 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QGridLayout, QLabel, QPushButton, QSizePolicy, QWidget
+from qtpy.QtWidgets import QGridLayout, QLabel, QSizePolicy, QWidget
 
 from napari_sam._napari.choice_box import Choice, ChoiceBox
 from napari_sam._napari.device_choice import DeviceChoice
@@ -16,6 +16,7 @@ from napari_sam._napari.models_dialog import (
     state_text,
 )
 from napari_sam._napari.notices import show_warning
+from napari_sam._napari.panel_parts import push_button
 from napari_sam._napari.settings import load_settings, update_settings
 from napari_sam.model.store import ModelStatus, model_status
 
@@ -45,8 +46,8 @@ class ModelChoice(QWidget):  # type: ignore[misc]  # qtpy has no types
         self._dialog: ModelsDialog | None = None
         self.models = ChoiceBox("Model", "The model that finds the objects.", self)
         self.devices = DeviceChoice(settings.device, self)
-        self.file_button = _button("F&ile…", "Choose a file with weights of your own", self)
-        self.get_button = _button("&Get models…", "Download, import or remove models", self)
+        self.file_button = push_button("F&ile…", "Choose a file with weights of your own", self)
+        self.get_button = push_button("&Get models…", "Download, import or remove models", self)
         self._arrange()
         self.refresh()
         if not self.set_model(settings.model):
@@ -184,11 +185,3 @@ def _label(text: str, buddy: QWidget) -> QLabel:
     label = QLabel(text)
     label.setBuddy(buddy)
     return label
-
-
-def _button(text: str, tip: str, parent: QWidget) -> QPushButton:
-    button = QPushButton(text, parent)
-    button.setToolTip(tip)
-    button.setAccessibleName(text.replace("&", "").removesuffix("…"))
-    button.setAccessibleDescription(tip)
-    return button

@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_sam._napari.notices import error_text, show_error
+from napari_sam._napari.panel_parts import push_button
 from napari_sam._napari.workers import Job, run_function, run_steps
 from napari_sam.core.errors import NapariSamError
 from napari_sam.model.download import DownloadProgress, download_model
@@ -192,10 +193,7 @@ class ModelsDialog(QDialog):  # type: ignore[misc]  # qtpy has no types
         QWidget.setTabOrder(self.message, self.download_button)
 
     def _button(self, text: str, tip: str, action: Callable[[], object]) -> QPushButton:
-        button = QPushButton(text, self)
-        button.setToolTip(tip)
-        button.setAccessibleName(text.replace("&", "").removesuffix("…"))
-        button.setAccessibleDescription(tip)
+        button = push_button(text, tip, self)
         button.setAutoDefault(False)
         button.clicked.connect(action)
         return button

@@ -1,17 +1,17 @@
-"""Parts that the dock widgets are put together from: sections, and what scrolls them."""
+"""Parts that widgets are put together from: sections, what scrolls them, and buttons."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt
-from qtpy.QtWidgets import QFrame, QScrollArea, QWidget
+from qtpy.QtWidgets import QFrame, QPushButton, QScrollArea, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Column", "WheelGuard", "section"]
+__all__ = ["Column", "WheelGuard", "column_of", "push_button", "section"]
 
 MIN_HEIGHT = 120
 
@@ -86,3 +86,47 @@ def section(title: str, panel: QWidget, *, is_open: bool = True) -> QCollapsible
     if is_open:
         box.expand(animate=False)
     return box
+
+
+def column_of(*panels: tuple[str, QWidget]) -> QWidget:
+    """Put panels one below the other, each under its title.
+
+    Parameters
+    ----------
+    *panels : tuple of str and QWidget
+        Title and panel, from top to bottom.
+
+    Returns
+    -------
+    QWidget
+        What a :class:`Column` scrolls.
+    """
+    inside = QWidget()
+    layout = QVBoxLayout(inside)
+    for title, panel in panels:
+        layout.addWidget(section(title, panel))
+    layout.addStretch(1)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(2)
+    return inside
+
+
+def push_button(text: str, tip: str, parent: QWidget) -> QPushButton:
+    """Make a button that screen readers name by its text, and describe by its tip.
+
+    Parameters
+    ----------
+    text : str
+        With ``&`` before the letter of its key.
+    tip : str
+    parent : QWidget
+
+    Returns
+    -------
+    QPushButton
+    """
+    button = QPushButton(text, parent)
+    button.setToolTip(tip)
+    button.setAccessibleName(text.replace("&", "").removesuffix("…"))
+    button.setAccessibleDescription(tip)
+    return button

@@ -28,7 +28,7 @@ from napari_sam._napari.model_choice import ModelChoice
 from napari_sam._napari.notices import show_error, show_warning
 from napari_sam._napari.object_actions import ObjectActions
 from napari_sam._napari.object_panel import ObjectPanel
-from napari_sam._napari.panel_parts import Column, WheelGuard, section
+from napari_sam._napari.panel_parts import Column, WheelGuard, column_of
 from napari_sam._napari.plugin_viewer import unwrapped
 from napari_sam._napari.press_ahead import PressAhead
 from napari_sam._napari.progress import Progress
@@ -162,19 +162,13 @@ class SegmentWidget(QWidget):  # type: ignore[misc]  # qtpy has no types
         self.help.setToolTip("List all keys (F1).")
 
     def _arrange(self) -> None:
-        inside = QWidget()
-        layout = QVBoxLayout(inside)
-        for title, panel in (
+        inside = column_of(
             ("Image", self.image_panel),
             ("Model", self.model_choice),
             ("Prompts", self.prompt_panel),
             ("Masks", self.candidate_panel),
             ("Objects", self.object_panel),
-        ):
-            layout.addWidget(section(title, panel))
-        layout.addStretch(1)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(2)
+        )
         turned = [w for kind in _TURNED_BY_WHEEL for w in inside.findChildren(kind)]
         self._guard = WheelGuard(turned, self)
         words, bar = QHBoxLayout(), QHBoxLayout()
