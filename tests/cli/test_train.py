@@ -13,6 +13,7 @@ from napari_sam.cli import main
 from napari_sam.training import Measured, Offered, TrainConfig, fine_tuning, synthetic_image
 from napari_sam.training import loop as loop_module
 from napari_sam.training.fine_tuning import FineTuneEvent
+from napari_sam.training.start import Start
 from tiny_models import tiny_sam
 
 
@@ -66,7 +67,9 @@ def test_ctrl_c_keeps_the_run(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(loop_module, "build_start_model", lambda name: tiny_sam("compact").train())
+    monkeypatch.setattr(
+        loop_module, "build_start_model", lambda name: Start(tiny_sam("compact").train(), {})
+    )
     real = loop_module.training_losses
     calls = []
 

@@ -33,7 +33,7 @@ def test_a_calibrated_model_keeps_weights_and_map_to_the_bit(tmp_path: Path) -> 
         assert file.get_tensor("mask_decoder.iou_token.weight").dtype == torch.float16
         assert file.metadata()["calibrated_from"] == sam.digest
     # training changes what is predicted, so it begins without the map
-    assert CALIBRATION_KEY not in build_start_model(str(path)).state_dict()
+    assert CALIBRATION_KEY not in build_start_model(str(path)).sam.state_dict()
     again = export_calibrated(load_model(path, device="cpu"), VALUES / 2, path)
     halved = load_model(again, device="cpu").state_dict()[CALIBRATION_KEY]
     assert torch.equal(halved, torch.from_numpy(VALUES / 2).float())

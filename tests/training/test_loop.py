@@ -32,6 +32,7 @@ from napari_sam.training.batches import BatchSource, load_training_images
 from napari_sam.training.checkpoint import load_checkpoint
 from napari_sam.training.log import TrainingLog
 from napari_sam.training.loop import TrainEvent
+from napari_sam.training.start import Start
 from napari_sam.training.step import _correct, _draw_rounds, _Prompted, training_losses
 from napari_sam.training.validation import GroupScores
 from tiny_models import tiny_sam
@@ -45,8 +46,13 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def _start_tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop_module, "build_start_model", lambda name: tiny_sam("compact").train())
+def _start_tiny(
+    monkeypatch: pytest.MonkeyPatch, weights: dict[str, torch.Tensor] | None = None
+) -> None:
+    def start(name: str) -> Start:
+        return Start(tiny_sam("compact").train(), weights or {})
+
+    monkeypatch.setattr(loop_module, "build_start_model", start)
 
 
 @pytest.fixture(autouse=True)
@@ -278,12 +284,14 @@ def test_a_head_of_another_build_starts_anew(
     from napari_sam.training import start
 
     monkeypatch.undo()
-    sam = start.build_start_model("compact")
+    sam = start.build_start_model("compact").sam
     state = {name: value.clone() for name, value in sam.state_dict().items()}
     state["instance_head.maps.weight"] = state["instance_head.maps.weight"][:, :3].clone()
     state["image_encoder.stem.conv.weight"].fill_(0.25)
     save_file(state, tmp_path / "other.safetensors")
-    begun = start.build_start_model(str(tmp_path / "other.safetensors")).state_dict()
+    begun_sam, weights = start.build_start_model(str(tmp_path / "other.safetensors"))
+    begun = begun_sam.state_dict()
+    assert weights.keys() == {name for name in state if not name.startswith("instance_head.")}
     assert (begun["image_encoder.stem.conv.weight"] == 0.25).all()
     assert (
         begun["instance_head.maps.weight"].shape
@@ -349,12 +357,18 @@ def test_a_run_can_start_from_a_model_file(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
+    from napari_sam.model import weight_files
     from napari_sam.training.start import build_start_model
 
     full = dataclasses.replace(config, iterations=1, images_per_batch=1, objects_per_image=1)
     (*_, stopped) = train(full)
     path = export_model(stopped.checkpoint, tmp_path / "compact.safetensors")
-    start = build_start_model(str(path)).state_dict()
+    read, files = weight_files.read_state_dict, []
+    monkeypatch.setattr(
+        weight_files, "read_state_dict", lambda file: (files.append(file), read(file))[1]
+    )
+    start = build_start_model(str(path)).sam.state_dict()
+    assert files == [path]  # it may be large
     saved = load_model(path, device="cpu").state_dict()
     assert all(torch.equal(value, start[name].to(value.dtype)) for name, value in saved.items())
     with pytest.raises(ConfigError, match="unknown"):
@@ -366,11 +380,7 @@ def test_exported_weights_keep_a_share_of_the_start(
 ) -> None:
     (*_, first) = finished.events
     start = load_file(export_model(first.checkpoint, tmp_path / "start.safetensors", half=False))
-    monkeypatch.setattr(
-        loop_module,
-        "read_start_weights",
-        lambda path, sam: {k: v for k, v in start.items() if "instance_head" not in k},
-    )
+    _start_tiny(monkeypatch, {k: v for k, v in start.items() if "instance_head" not in k})
     shared = dataclasses.replace(
         finished.config,
         output=str(tmp_path / "shared"),

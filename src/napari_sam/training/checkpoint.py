@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -117,21 +118,33 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 def refuse_other_run(
     folder: Path,
-    before: Mapping[str, Any],
+    state: Mapping[str, Any],
     options: Mapping[str, Any],
     may_change: Collection[str],
 ) -> None:
     """Refuse to go on with a run in a folder that began with other options.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the run is.
+    state : mapping
+        Its checkpoint, with its options as JSON under ``config``.
+    options : mapping
+        The options that it shall go on with.
+    may_change : collection of str
+        Which of them may differ; ``iterations`` may besides, until the learning rate falls.
 
     Raises
     ------
     ConfigError
         If an option differs that may not change.
     """
+    before = json.loads(state["config"])
+    is_rate_high = int(state["iteration"]) <= before["decay_from"] * before["iterations"]
+    allowed = {*may_change, "iterations"} if is_rate_high else set(may_change)
     changed = sorted(
-        name
-        for name, value in options.items()
-        if name not in may_change and before.get(name) != value
+        name for name, value in options.items() if name not in allowed and before.get(name) != value
     )
     if changed:
         raise ConfigError(

@@ -41,12 +41,7 @@ from napari_sam.training.distill_data import (
 from napari_sam.training.log import StepLog
 from napari_sam.training.loop import CHECKPOINT_NAME, Started, Stopped
 from napari_sam.training.losses import mask_loss
-from napari_sam.training.optimization import (
-    descend,
-    freeze_batch_norm,
-    learning_rate,
-    parameter_groups,
-)
+from napari_sam.training.optimization import begin_step, descend, parameter_groups
 from napari_sam.training.teacher import Teacher, build_student, join_to_teacher
 
 __all__ = [
@@ -283,11 +278,7 @@ class _Run:
 
     def _step(self, batch: DistillBatch, target: ImageFeatures) -> DistillLosses:
         config = self.config
-        self.encoder.train()
-        if self.iteration >= config.decay_from * config.iterations:
-            freeze_batch_norm(self.encoder)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.iteration, config)
+        begin_step(self.encoder, self.optimizer, self.iteration, config)
         losses = distillation_losses(self.model, batch, target, config)
         descend(losses.total, self.encoder, self.optimizer, self.iteration)
         self.average.update(self.model, self.iteration)
@@ -297,17 +288,13 @@ class _Run:
         if not self.checkpoint_path.exists():
             return
         state = load_checkpoint(self.checkpoint_path)
-        before = json.loads(state["config"])
-        if "teacher_digest" not in before:
+        if "teacher_digest" not in json.loads(state["config"]):
             raise ConfigError(
                 f"{self.folder} holds a run of `napari-sam train`",
                 rule="A distillation goes on with a distillation only",
                 cure="Choose another output folder",
             )
-        may_change = set(_MAY_CHANGE)
-        if int(state["iteration"]) <= before["decay_from"] * before["iterations"]:
-            may_change.add("iterations")
-        refuse_other_run(self.folder, before, self.options, may_change)
+        refuse_other_run(self.folder, state, self.options, _MAY_CHANGE)
         self.encoder.load_state_dict(state["encoder"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.state = {k: v.to(self.device) for k, v in state["average"].items()}

@@ -28,13 +28,8 @@ from napari_sam.training.checkpoint import (
 from napari_sam.training.config import TrainConfig
 from napari_sam.training.crop_frame import CropEncoder
 from napari_sam.training.log import TrainingLog
-from napari_sam.training.optimization import (
-    descend,
-    freeze_batch_norm,
-    learning_rate,
-    parameter_groups,
-)
-from napari_sam.training.start import build_start_model, freeze_parts, read_start_weights
+from napari_sam.training.optimization import begin_step, descend, parameter_groups
+from napari_sam.training.start import build_start_model, freeze_parts
 from napari_sam.training.step import StepLosses, training_losses
 from napari_sam.training.validation import (
     GroupScores,
@@ -151,9 +146,8 @@ class _Run:
         self.checkpoint_path = self.folder / CHECKPOINT_NAME
         torch.manual_seed(config.seed)
         self.device = resolve_device(config.device)
-        self.model: Sam = build_start_model(config.model).to(self.device)
+        self.model, self.start = self._begin()
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.start = self._start_weights()
         freeze_parts(self.model, config.train_parts)
         is_frozen = config.train_parts != "all"
         self.encoder = CropEncoder(self.model, config.crop_size, is_frozen=is_frozen)
@@ -218,12 +212,11 @@ class _Run:
             "exported": self._mixed(),
         }
 
-    def _start_weights(self) -> dict[str, Tensor]:
-        """Weights of the file that the run starts from, where they keep a share."""
-        if not self.config.start_share:
-            return {}
-        weights = read_start_weights(Path(self.config.model), self.model)
-        return {name: value.to(self.device) for name, value in weights.items()}
+    def _begin(self) -> tuple[Sam, dict[str, Tensor]]:
+        """Build the model, and hold the weights that it starts from where they keep a share."""
+        sam, weights = build_start_model(self.config.model)
+        kept = weights if self.config.start_share else {}
+        return sam.to(self.device), {name: value.to(self.device) for name, value in kept.items()}
 
     def _mixed(self) -> dict[str, Tensor]:
         """Return the averaged weights, mixed with those that the run started from."""
@@ -235,12 +228,7 @@ class _Run:
 
     def _step(self, batch: Batch) -> StepLosses:
         config = self.config
-        self.model.train()
-        if self.iteration >= config.decay_from * config.iterations:
-            freeze_batch_norm(self.model)
-        rate = learning_rate(self.iteration, config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        begin_step(self.model, self.optimizer, self.iteration, config)
         rng = np.random.default_rng([config.seed, self.iteration, 1])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.autocast):
             losses = training_losses(self.model, batch, config, rng, self.encoder)
@@ -268,11 +256,7 @@ class _Run:
             (self.folder / BEST_NAME).unlink(missing_ok=True)  # of a run that began anew
             return
         state = load_checkpoint(self.checkpoint_path)
-        before = json.loads(state["config"])
-        may_change = set(_MAY_CHANGE)
-        if int(state["iteration"]) <= before["decay_from"] * before["iterations"]:
-            may_change.add("iterations")
-        refuse_other_run(self.folder, before, dataclasses.asdict(self.config), may_change)
+        refuse_other_run(self.folder, state, dataclasses.asdict(self.config), _MAY_CHANGE)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.state = {k: v.to(self.device) for k, v in state["average"].items()}

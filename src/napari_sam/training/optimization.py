@@ -10,7 +10,14 @@ from torch import Tensor, nn
 
 from napari_sam.core.errors import NapariSamError
 
-__all__ = ["Schedule", "descend", "freeze_batch_norm", "learning_rate", "parameter_groups"]
+__all__ = [
+    "Schedule",
+    "begin_step",
+    "descend",
+    "freeze_batch_norm",
+    "learning_rate",
+    "parameter_groups",
+]
 
 
 class Schedule(Protocol):
@@ -68,6 +75,18 @@ def freeze_batch_norm(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
+
+
+def begin_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, iteration: int, config: Schedule
+) -> None:
+    """Make a model and its optimiser ready for a step: what is trained, and at which rate."""
+    model.train()
+    if iteration >= config.decay_from * config.iterations:
+        freeze_batch_norm(model)
+    rate = learning_rate(iteration, config)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
 
 
 def descend(

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Tensor
 
 from napari_sam.model import build_sam
 from napari_sam.model.sam import Sam
 
-__all__ = ["build_start_model", "freeze_parts", "read_start_weights"]
+__all__ = ["Start", "build_start_model", "freeze_parts"]
 
 
-def build_start_model(model: str) -> Sam:
+class Start(NamedTuple):
+    """What a run starts from.
+
+    Attributes
+    ----------
+    sam : Sam
+        The model.
+    weights : dict of str to Tensor
+        What the file gave it, by name, in single precision; none of an instance head that the
+        file does not have, or has of another build. Empty for random weights.
+    """
+
+    sam: Sam
+    weights: dict[str, Tensor]
+
+
+def build_start_model(model: str) -> Start:
     """Build a model with random weights of an architecture, or with the weights of a file.
 
     Every model gets an instance head. Where the file has none, or one of another build, the head
@@ -26,9 +43,9 @@ def build_start_model(model: str) -> Sam:
     CheckpointError
         If the file cannot be read.
     """
-    return (
-        _with_weights(Path(model)) if Path(model).suffix else build_sam(model, instance_head=True)
-    )
+    if Path(model).suffix:
+        return _with_weights(Path(model))
+    return Start(build_sam(model, instance_head=True), {})
 
 
 def freeze_parts(sam: Sam, trained: str) -> None:
@@ -49,52 +66,32 @@ def freeze_parts(sam: Sam, trained: str) -> None:
         sam.mask_decoder.requires_grad_(False)
 
 
-def read_start_weights(path: Path, sam: Sam) -> dict[str, Tensor]:
-    """Read the weights of a file that fit a model.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    sam : Sam
-        A model of the file's architecture.
-
-    Returns
-    -------
-    dict of str to Tensor
-        By name, in single precision; without the instance head if it is of another build.
-
-    Raises
-    ------
-    CheckpointError
-        If the file cannot be read.
-    """
-    from napari_sam.model.checkpoints import CALIBRATION_KEY
+def _with_weights(path: Path) -> Start:
+    from napari_sam.model.checkpoints import check_weights, detect_architecture
     from napari_sam.model.weight_files import read_state_dict
 
-    own = sam.state_dict()
     state = read_state_dict(path)
-    state.pop(CALIBRATION_KEY, None)
+    architecture = detect_architecture(state)
+    sam = build_sam(architecture, instance_head=True)
+    own = sam.state_dict()
+    weights = _fitting(state, own)
+    fresh = {name: value for name, value in own.items() if name.startswith("instance_head.")}
+    check_weights(architecture, own, fresh | weights, source=str(path))
+    sam.load_state_dict(fresh | weights)
+    return Start(sam, weights)
+
+
+def _fitting(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Choose what a model takes of a file: all but the map, and a head of another build."""
+    from napari_sam.model.checkpoints import CALIBRATION_KEY
+
+    state = {name: value for name, value in state.items() if name != CALIBRATION_KEY}
     head = {name for name in {*own, *state} if name.startswith("instance_head.")}
     if any(name not in own or _shape_of(state, name) != own[name].shape for name in head):
         state = {name: value for name, value in state.items() if name not in head}
     return {
         name: value.float() if value.is_floating_point() else value for name, value in state.items()
     }
-
-
-def _with_weights(path: Path) -> Sam:
-    from napari_sam.model.checkpoints import check_weights, detect_architecture
-    from napari_sam.model.weight_files import read_state_dict
-
-    architecture = detect_architecture(read_state_dict(path))
-    sam = build_sam(architecture, instance_head=True)
-    own = sam.state_dict()
-    fresh = {name: value for name, value in own.items() if name.startswith("instance_head.")}
-    state = fresh | read_start_weights(path, sam)
-    check_weights(architecture, own, state, source=str(path))
-    sam.load_state_dict(state)
-    return sam
 
 
 def _shape_of(state: dict[str, Tensor], name: str) -> tuple[int, ...] | None:
