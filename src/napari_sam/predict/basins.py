@@ -175,12 +175,8 @@ class InstanceBasins:
     def _cut(self, level: float) -> NDArray[np.int32]:
         """Keep of each basin what is above a level, and in one piece with its seed."""
         above = np.where(self.foreground > level, self.basins, 0)
-        parts = connected_parts(above, connectivity=1)
         cols, rows = np.rint(self.seeds_xy).astype(np.int64).T
-        is_seeded = np.zeros(int(parts.max(initial=0)) + 1, dtype=np.bool_)
-        is_seeded[parts[rows, cols]] = True
-        is_seeded[0] = False
-        objects: NDArray[np.int32] = np.where(is_seeded[parts], above, 0)
+        objects: NDArray[np.int32] = np.where(_is_seeded(above, (rows, cols)), above, 0)
         return objects
 
     def _count(
@@ -271,21 +267,22 @@ def _flood(
     cols, rows = np.rint(seeds_xy).astype(np.int64).T
     markers[rows, cols] = np.arange(1, len(seeds_xy) + 1)
     nobody = len(seeds_xy) + 1
-    markers[_without_seed(inside, markers)] = nobody
+    # foreground that a boundary parts from all seeds: of another object, cut by the edge
+    markers[inside & ~_is_seeded(inside, (rows, cols))] = nobody
     mask = (probability > LEAST_FOREGROUND).cpu().numpy()
     basins: NDArray[np.int32] = watershed(height, markers, mask=mask)
     basins[basins == nobody] = 0
     return basins
 
 
-def _without_seed(inside: NDArray[np.bool_], markers: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Find foreground that a boundary parts from all seeds: of another object, cut by the edge."""
-    parts = connected_parts(inside, connectivity=1)
-    is_seeded = np.zeros(int(parts.max(initial=0)) + 1, dtype=np.bool_)
-    is_seeded[parts[markers > 0]] = True
-    is_seeded[0] = True
-    unseeded: NDArray[np.bool_] = ~is_seeded[parts]
-    return unseeded
+def _is_seeded(regions: NDArray[Any], seeds: tuple[NDArray[np.int64], ...]) -> NDArray[np.bool_]:
+    """Find the pixels in one piece with a seed: joined to it by pixels of its value, not 0."""
+    parts = connected_parts(regions, connectivity=1)
+    has_seed = np.zeros(int(parts.max(initial=0)) + 1, dtype=np.bool_)
+    has_seed[parts[seeds]] = True
+    has_seed[0] = False
+    seeded: NDArray[np.bool_] = has_seed[parts]
+    return seeded
 
 
 def _to_image(level: Tensor, transform: ImageTransform) -> Tensor:
