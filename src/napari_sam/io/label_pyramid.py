@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -14,7 +16,52 @@ from napari_sam.core.errors import InputError, OutputError
 __all__ = ["ArrayView", "LabelPyramid", "RepeatedView", "factors_yx"]
 
 
-class ArrayView:
+class _ArrayLike(ABC):
+    """What follows from the shape and the elements of an array."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @abstractmethod
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        """Read elements."""
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[...], dtype=dtype)
+
+
+class _View(_ArrayLike):
+    """One array in another shape."""
+
+    def __init__(self, array: Any, shape: tuple[int, ...], dtype: Any = None) -> None:
+        self.array = array
+        self.dtype: np.dtype[Any] = np.dtype(array.dtype if dtype is None else dtype)
+        self._shape = shape
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return self._shape
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the array cannot be written."""
+        return bool(getattr(self.array, "read_only", False))
+
+
+class ArrayView(_View):
     """An array with some axes held at one index, read and written only where it is indexed.
 
     Parameters
@@ -30,21 +77,9 @@ class ArrayView:
     def __init__(
         self, array: Any, fixed: Mapping[int, int] | None = None, dtype: Any = None
     ) -> None:
-        self.array = array
         self._fixed = dict(fixed or {})
         self._axes = [axis for axis in range(len(array.shape)) if axis not in self._fixed]
-        self.dtype: np.dtype[Any] = np.dtype(array.dtype if dtype is None else dtype)
-        self.shape: tuple[int, ...] = tuple(int(array.shape[axis]) for axis in self._axes)
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        super().__init__(array, tuple(int(array.shape[axis]) for axis in self._axes), dtype)
 
     @property
     def chunks(self) -> tuple[int, ...]:
@@ -52,19 +87,11 @@ class ArrayView:
         chunks = getattr(self.array, "chunks", None) or self.array.shape
         return tuple(int(chunks[axis]) for axis in self._axes)
 
-    @property
-    def read_only(self) -> bool:
-        """Whether the array cannot be written."""
-        return bool(getattr(self.array, "read_only", False))
-
     def __getitem__(self, key: Any) -> NDArray[Any]:
         return np.asarray(self.array[self._index(key)]).astype(self.dtype, copy=False)
 
     def __setitem__(self, key: Any, values: Any) -> None:
         self.array[self._index(key)] = values
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self[...], dtype=dtype)
 
     def _index(self, key: Any) -> tuple[Any, ...]:
         index: list[Any] = [self._fixed.get(axis) for axis in range(len(self.array.shape))]
@@ -73,7 +100,7 @@ class ArrayView:
         return tuple(index)
 
 
-class RepeatedView:
+class RepeatedView(_View):
     """An array with one more axis, along which it is the same everywhere.
 
     So labels of an image with channels are there whichever channel is looked at.
@@ -89,32 +116,15 @@ class RepeatedView:
     """
 
     def __init__(self, array: Any, axis: int, length: int) -> None:
-        self.array = array
-        self.axis = axis
         shape = tuple(int(n) for n in array.shape)
-        self.shape = (*shape[:axis], length, *shape[axis:])
-        self.dtype: np.dtype[Any] = np.dtype(array.dtype)
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        super().__init__(array, (*shape[:axis], length, *shape[axis:]))
+        self.axis = axis
 
     @property
     def chunks(self) -> tuple[int, ...]:
         """Length of a chunk along each axis; the whole axis where the array has no chunks."""
         chunks = tuple(getattr(self.array, "chunks", None) or self.array.shape)
         return (*chunks[: self.axis], self.shape[self.axis], *chunks[self.axis :])
-
-    @property
-    def read_only(self) -> bool:
-        """Whether the array cannot be written."""
-        return bool(getattr(self.array, "read_only", False))
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         index, place, count = self._split(key)
@@ -133,9 +143,6 @@ class RepeatedView:
             block = block.take(0, axis=block.ndim - n_after - 1)
         self.array[index] = block
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self[...], dtype=dtype)
-
     def _split(self, key: Any) -> tuple[tuple[Any, ...], int, int | None]:
         """Take the repeated axis out of an index: what is left, where it was, how often."""
         entries = expand_key(key, self.ndim)
@@ -146,7 +153,7 @@ class RepeatedView:
         return tuple(entries), place, count
 
 
-class LabelPyramid:
+class LabelPyramid(_ArrayLike):
     """A label pyramid that is used as its full resolution; what is written reaches every level.
 
     A coarser level holds every n-th row and column of the full resolution, starting with pixel 0.
@@ -173,16 +180,6 @@ class LabelPyramid:
         return dtype
 
     @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """Number of pixels at full resolution."""
-        return int(np.prod(self.shape, dtype=np.int64))
-
-    @property
     def chunks(self) -> tuple[int, ...]:
         """Length of a chunk along each axis."""
         return tuple(getattr(self.levels[0], "chunks", None) or self.shape)
@@ -194,9 +191,6 @@ class LabelPyramid:
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         return np.asarray(self.levels[0][key])
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self.levels[0][...], dtype=dtype)
 
     def __setitem__(self, key: Any, values: Any) -> None:
         if self.read_only:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from napari_sam.core.errors import ConfigError, InputError, OutputError
-from napari_sam.io.output_files import check_target, output_errors
+from napari_sam.io.output_files import check_target, output_errors, sync_path
 
 __all__ = ["check_file_target", "check_table_path", "whole_file", "write_table"]
 
@@ -153,22 +153,11 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
             file.close()
             os.replace(part, path)
-            _sync_folder(path.parent)
+            sync_path(path.parent)  # so that the new name survives a loss of power
     finally:
         with suppress(OSError):  # what is left to be written may not fit either
             file.close()
         part.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a renaming survive a loss of power."""
-    if os.name == "nt":  # Windows knows no such thing for folders
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _rows_writer(
