@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from napari_sam.cli.long_runs import EXIT_INTERRUPTED, progress_bar, terminated_as_interrupted
+from napari_sam.cli.run_view import RunView, position_text, print_pairs, shape_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -113,74 +114,63 @@ def _show_cost(source: str, config: EmbedConfig) -> None:
 
 
 def _print_table(cost: EmbedEstimate) -> None:
-    from rich.console import Console
     from rich.filesize import decimal
-    from rich.table import Table
 
-    table = Table.grid(padding=(0, 2))
     is_too_small = cost.disk_bytes > cost.budget_bytes
     size = -(-cost.disk_bytes // round(GIGABYTE))
     hint = f"; too small, give `--cache-size {size}`" if is_too_small else ""
-    for what, value in (
+    pairs = (
         ("planes", str(cost.n_slices)),
         ("one plane", f"{cost.seconds_per_slice:.2g} s, as measured"),
         ("time", f"about {_duration(cost.seconds)}"),
         ("disk", f"at most {decimal(cost.disk_bytes)}; {decimal(cost.free_bytes)} are free"),
         ("cache", f"keeps to {decimal(cost.budget_bytes)}{hint}"),
         ("folder", str(cost.directory)),
-    ):
-        table.add_row(what, value)
-    Console(soft_wrap=True, highlight=False, markup=False).print(table)
+    )
+    print_pairs(pairs)
 
 
 def _duration(seconds: float) -> str:
     return f"{seconds:.2g} s" if seconds < 10 else str(timedelta(seconds=round(seconds)))
 
 
-class _View:
+class _View(RunView):
     """Shows events; on a terminal as a bar, elsewhere as a line per plane."""
 
     def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+        super().__init__(progress)
         self._task: TaskID | None = None
-        self._n_slices = 0
 
     def show(self, event: EmbedEvent) -> None:
         """Show one event."""
         from rich.filesize import decimal
 
-        from napari_sam import pipeline
         from napari_sam.pipeline import embed as embedding
 
         match event:
             case embedding.EmbedPlanned():
                 self._show_plan(event)
-            case pipeline.ContrastMeasured(low=low, high=high):
-                spans = ", ".join(f"{a:g} to {b:g}" for a, b in zip(low, high, strict=True))
-                self._print(f"Contrast: {spans}")
             case embedding.Encoding(slice_number=number, done=done, total=total):
                 self._advance(number + done / max(total, 1))
             case embedding.SliceEmbedded(slice_number=number, position=position, origin=origin):
-                where = " ".join(map(str, position)) or "0"
+                where = position_text(position)
                 found = "embedded" if origin == "computed" else "in the cache already"
                 self._print(f"Plane {where} ({number + 1} of {self._n_slices}): {found}")
                 self._advance(number + 1)
             case embedding.EmbedFinished(directory=directory, n_bytes=n_bytes, seconds=seconds):
-                self._progress.stop()
-                click.echo(
+                self._end(
                     f"{event.n_computed} planes embedded, {event.n_found} in the cache already, "
                     f"at most {decimal(n_bytes)} in all, {seconds:.1f} s: {directory}"
                 )
+            case _:
+                super().show(event)
 
     def _show_plan(self, plan: EmbedPlanned) -> None:
         self._n_slices = plan.n_slices
-        size = " x ".join(map(str, plan.shape))
+        size = shape_text(plan.shape)
         self._print(f"{size} ({plan.axes}): {plan.n_slices} planes")
         self._task = self._progress.add_task("Embedding", total=plan.n_slices)
 
     def _advance(self, completed: float) -> None:
         if self._task is not None:
             self._progress.update(self._task, completed=completed)
-
-    def _print(self, text: str) -> None:
-        self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from napari_sam.cli.long_runs import EXIT_INTERRUPTED, progress_bar, terminated_as_interrupted
+from napari_sam.cli.long_runs import EXIT_INTERRUPTED, terminated_as_interrupted
+from napari_sam.cli.run_view import RunView, position_text, shape_text, show_run
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -84,23 +85,16 @@ def link(ctx: click.Context, /, source: Path, target: Path, **options: Any) -> N
 
 
 def _run(source: Path, target: Path, config: LinkConfig) -> None:
-    from contextlib import closing
-
     from napari_sam.pipeline.link import link_volume
 
-    events = link_volume(source, target, config)
-    with progress_bar("slices") as progress, closing(events):
-        view = _View(progress)
-        for event in events:
-            view.show(event)
+    show_run(link_volume(source, target, config), "slices", _View)
 
 
-class _View:
+class _View(RunView):
     """Shows events; on a terminal as a bar for each pass, elsewhere as a line per slice."""
 
     def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._n_slices = 0
+        super().__init__(progress)
         self._tasks: dict[str, TaskID] = {}
 
     def show(self, event: LinkEvent) -> None:
@@ -112,7 +106,7 @@ class _View:
             case linking.LinkPlanned():
                 self._show_plan(event)
             case linking.SliceLinked(slice_number=number, n_objects=count, n_linked=n_linked):
-                where = " ".join(map(str, event.position)) or "0"
+                where = position_text(event.position)
                 self._print(
                     f"Slice {where} ({number + 1} of {self._n_slices}): {count} objects, "
                     f"{n_linked} of them linked"
@@ -120,21 +114,15 @@ class _View:
                 self._advance("Linking", number + 1)
             case pipeline.SliceDone(slice_number=number):
                 self._advance("Writing", number + 1)
-            case pipeline.Warned(message=message):
-                self._print(f"Warning: {message}")
-            case pipeline.Finished(path=path, n_objects=count, n_slices=n_slices, seconds=seconds):
-                self._progress.stop()
-                click.echo(f"{count} objects in {n_slices} slices, {seconds:.1f} s: {path}")
+            case _:
+                super().show(event)
 
     def _show_plan(self, plan: LinkPlanned) -> None:
         self._n_slices = plan.n_slices
-        size = " x ".join(map(str, plan.shape))
+        size = shape_text(plan.shape)
         self._print(f"{size} ({plan.axes}): {plan.n_slices} slices, linked along {plan.axis}")
 
     def _advance(self, what: str, completed: int) -> None:
         if what not in self._tasks:
             self._tasks[what] = self._progress.add_task(what, total=self._n_slices)
         self._progress.update(self._tasks[what], completed=completed)
-
-    def _print(self, text: str) -> None:
-        self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)

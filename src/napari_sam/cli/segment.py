@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from napari_sam.cli.diameter import DiameterType, diameter_text
-from napari_sam.cli.long_runs import EXIT_INTERRUPTED, progress_bar, terminated_as_interrupted
+from napari_sam.cli.long_runs import EXIT_INTERRUPTED, terminated_as_interrupted
+from napari_sam.cli.run_view import RunView, position_text, print_pairs, shape_text, show_run
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -206,15 +207,9 @@ def segment(ctx: click.Context, /, source: str, target: str, **options: Any) -> 
 
 
 def _run(source: str, target: Path, config: SegmentConfig) -> None:
-    from contextlib import closing
-
     from napari_sam.pipeline import segment_volume
 
-    events = segment_volume(source, target, config)
-    with progress_bar("tiles") as progress, closing(events):
-        view = _View(progress)
-        for event in events:
-            view.show(event)
+    show_run(segment_volume(source, target, config), "tiles", _View)
 
 
 def _show_cost(source: str, target: Path, config: SegmentConfig) -> None:
@@ -233,12 +228,9 @@ def _show_cost(source: str, target: Path, config: SegmentConfig) -> None:
 
 
 def _print_table(cost: CostEstimate) -> None:
-    from rich.console import Console
     from rich.filesize import decimal
-    from rich.table import Table
 
-    table = Table.grid(padding=(0, 2))
-    for what, value in (
+    pairs = (
         ("slices", str(cost.n_slices)),
         ("tiles", str(cost.n_tiles)),
         *([] if cost.diameter is None else [("diameter", f"about {cost.diameter:.0f} pixels")]),
@@ -247,9 +239,8 @@ def _print_table(cost: CostEstimate) -> None:
         ("memory", f"{decimal(cost.memory_bytes)} for images and labels; the model comes on top"),
         ("disk", f"at most {decimal(cost.disk_bytes)}"),
         ("suggested", _suggested(cost.suggestion)),
-    ):
-        table.add_row(what, value)
-    Console(soft_wrap=True, highlight=False).print(table)
+    )
+    print_pairs(pairs)
 
 
 def _suggested(found: Suggestion) -> str:
@@ -275,13 +266,12 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-class _View:
+class _View(RunView):
     """Shows events; on a terminal as a bar, elsewhere as a line per slice."""
 
     def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+        super().__init__(progress)
         self._task: TaskID | None = None
-        self._n_slices = 0
         self._n_tiles = 1
         self._n_done = 0
         self._part: tuple[str, TaskID] | None = None
@@ -293,9 +283,6 @@ class _View:
         match event:
             case pipeline.Planned():
                 self._show_plan(event)
-            case pipeline.ContrastMeasured(low=low, high=high):
-                spans = ", ".join(f"{a:g} to {b:g}" for a, b in zip(low, high, strict=True))
-                self._print(f"Contrast: {spans}")
             case pipeline.DiameterEstimated(diameter=diameter, scale=scale):
                 self._print(diameter_text(diameter, scale))
             case pipeline.Resumed(n_slices=n_slices, n_tiles=n_tiles):
@@ -313,19 +300,16 @@ class _View:
             case pipeline.Completing(what=what, done=done, total=total):
                 self._show_part(what, done, total)
             case pipeline.SliceDone(slice_number=number, position=position, n_objects=n_objects):
-                where = " ".join(map(str, position)) or "0"
+                where = position_text(position)
                 self._print(
                     f"Slice {where} ({number + 1} of {self._n_slices}): {n_objects} objects"
                 )
-            case pipeline.Warned(message=message):
-                self._print(f"Warning: {message}")
-            case pipeline.Finished(path=path, n_objects=count, n_slices=n_slices, seconds=seconds):
-                self._progress.stop()
-                click.echo(f"{count} objects in {n_slices} slices, {seconds:.1f} s: {path}")
+            case _:
+                super().show(event)
 
     def _show_plan(self, plan: Planned) -> None:
         self._n_slices, self._n_tiles = plan.n_slices, plan.n_tiles_per_slice
-        size = " x ".join(map(str, plan.shape))
+        size = shape_text(plan.shape)
         rows, columns = plan.window_yx
         self._print(
             f"{size} ({plan.axes}): {plan.n_slices} slices of {plan.n_tiles_per_slice} tiles, "
@@ -352,9 +336,6 @@ class _View:
         if self._part is not None:
             self._progress.remove_task(self._part[1])
             self._part = None
-
-    def _print(self, text: str) -> None:
-        self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _say_what_is_kept(target: Path) -> None:
