@@ -1,4 +1,7 @@
-"""What holds for every test: no network, no file outside temporary folders, no wait for a disk."""
+"""What holds for every test: no network, no file outside temporary folders, no wait for a disk.
+
+And a storage behind a URL that is none of these.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -76,3 +80,14 @@ def _no_wait_for_the_disk() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
+
+
+@pytest.fixture
+def memory() -> Iterator[Any]:
+    """A storage that is a URL to everyone, empty before and after."""
+    import fsspec
+
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    yield system
+    system.store.clear()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from napari_sam.core.plane import Plane
 from napari_sam.core.prompts import BoxPrompt, MaskPrompt, PlacedPrompts, PointPrompt, PromptSet
 from napari_sam.pipeline.candidates import CandidateMask, ObjectCandidates, PredictionRequest
 from napari_sam.pipeline.session import Session
@@ -13,6 +14,10 @@ from napari_sam.pipeline.session import Session
 RADII = (2, 4, 6)
 """Half the sides of the squares around an ambiguous point; the middle one has the highest IoU."""
 IOUS = (0.7, 0.9, 0.8)
+
+PLANE, OTHER = Plane((1, 2), (0,)), Plane((1, 2), (1,))
+POINT, SECOND, NEGATIVE = PointPrompt(20, 30), PointPrompt(24, 30), PointPrompt(40, 40, False)
+BOX, FAR_BOX = BoxPrompt(10, 10, 20, 20), BoxPrompt(50, 50, 60, 58)
 
 
 def square(x: float, y: float, radius: int, predicted_iou: float) -> CandidateMask:

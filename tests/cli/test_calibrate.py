@@ -6,29 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from napari_sam.cli import main
+from command_line import exit_code_of
 from napari_sam.evaluation import calibration
 from napari_sam.model import load_model
-from napari_sam.training import synthetic_image
+from training_data import write_images
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    for kind in ("images", "labels"):
-        (folder / kind).mkdir(parents=True)
-    image, labels = synthetic_image((96, 96), np.random.default_rng(0), "nuclei")
-    Image.fromarray((image // 16).astype(np.uint8)).save(folder / "images" / "a.png")
-    Image.fromarray(labels.astype(np.uint16)).save(folder / "labels" / "a.png")
-    return folder
+    return write_images(tmp_path / "data")
 
 
 def _run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(["calibrate", *(str(argument) for argument in arguments), "--device", "cpu"])
-    return int(ended.value.code or 0)
+    return exit_code_of("calibrate", *arguments, "--device", "cpu")
 
 
 def test_a_model_is_written_with_its_map(

@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from napari_sam.cli import main
+from command_line import exit_code_of
 from napari_sam.evaluation import ImageScores, write_report
 
 
 def _run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(["compare", *(str(argument) for argument in arguments)])
-    return int(ended.value.code or 0)
+    return exit_code_of("compare", *arguments)
 
 
 def test_differences_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,3 @@
-import fsspec
 import numpy as np
 import pytest
 import tifffile
@@ -60,15 +59,6 @@ def test_the_cost_of_a_series_is_estimated(series, tmp_path, capsys):
     assert napari_sam("segment", series, tmp_path / "a.zarr", "--halo", 12, "--dry-run") == 0
     assert "slices" in capsys.readouterr().out
     assert not (tmp_path / "a.zarr").exists()
-
-
-@pytest.fixture
-def memory():
-    """A storage that is a URL to everyone, empty before and after."""
-    system = fsspec.filesystem("memory")
-    system.store.clear()
-    yield system
-    system.store.clear()
 
 
 @pytest.mark.parametrize("words", [[], ["--dry-run"]])

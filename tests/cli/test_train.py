@@ -5,27 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from napari_sam.cli import main
-from napari_sam.training import Measured, Offered, TrainConfig, fine_tuning, synthetic_image
+from command_line import exit_code_of
+from napari_sam.training import Measured, Offered, TrainConfig, fine_tuning
 from napari_sam.training import loop as loop_module
 from napari_sam.training.fine_tuning import FineTuneEvent
 from napari_sam.training.start import Start
 from tiny_models import tiny_sam
+from training_data import write_images
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    for kind in ("images", "labels"):
-        (folder / kind).mkdir(parents=True)
-    image, labels = synthetic_image((80, 80), np.random.default_rng(0), "nuclei")
-    Image.fromarray((image // 16).astype(np.uint8)).save(folder / "images" / "a.png")
-    Image.fromarray(labels.astype(np.uint16)).save(folder / "labels" / "a.png")
-    return folder
+    return write_images(tmp_path / "data", shape_yx=(80, 80))
 
 
 @pytest.fixture
@@ -38,21 +31,18 @@ def config(tmp_path: Path, data: Path) -> Path:
     return path
 
 
-def _run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    return int(ended.value.code or 0)
-
-
 def test_train_then_evaluate(
     config: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _run("train", config, "--device", "cpu", "--threads", 1) == 0
+    assert exit_code_of("train", config, "--device", "cpu", "--threads", 1) == 0
     assert "model.safetensors (step 2)" in capsys.readouterr().out.replace("\n", "")
     model = tmp_path / "run" / "model.safetensors"
     arguments = ("--max-objects", 2, "--max-clicks", 5, "--points-per-side", 4)
     report = tmp_path / "report"
-    assert _run("evaluate", model, data, *arguments, "--device", "cpu", "--output", report) == 0
+    assert (
+        exit_code_of("evaluate", model, data, *arguments, "--device", "cpu", "--output", report)
+        == 0
+    )
     shown = capsys.readouterr().out
     assert "SA50" in shown
     assert "box_click" in shown
@@ -61,7 +51,7 @@ def test_train_then_evaluate(
     assert (report / "reliability.png").exists()
 
 
-def test_ctrl_c_keeps_the_run(
+def test_ctrl_c_keeps_theexit_code_of(
     config: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -80,22 +70,22 @@ def test_ctrl_c_keeps_the_run(
         return real(*arguments)
 
     monkeypatch.setattr(loop_module, "training_losses", interrupted)
-    assert _run("train", config, "--device", "cpu") == 130
+    assert exit_code_of("train", config, "--device", "cpu") == 130
     assert "goes on with it" in capsys.readouterr().out.replace("\n", " ")
     assert (tmp_path / "run" / "checkpoint.pt").exists()
     monkeypatch.setattr(loop_module, "training_losses", real)
-    assert _run("train", config, "--device", "cpu") == 0
+    assert exit_code_of("train", config, "--device", "cpu") == 0
     assert "step 1 of 2" in capsys.readouterr().out
 
 
 def test_wrong_input_is_one_message(
     tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _run("train", tmp_path / "absent.toml") == 2
+    assert exit_code_of("train", tmp_path / "absent.toml") == 2
     assert "TOML" in capsys.readouterr().err
-    assert _run("evaluate", "vit_bb", data) == 2
+    assert exit_code_of("evaluate", "vit_bb", data) == 2
     assert "vit_b" in capsys.readouterr().err
-    assert _run("evaluate", "compact", tmp_path / "absent") == 2
+    assert exit_code_of("evaluate", "compact", tmp_path / "absent") == 2
     assert "no labelled images" in capsys.readouterr().err
 
 
@@ -118,7 +108,7 @@ def test_a_folder_is_fine_tuned_on(
     monkeypatch.setattr(fine_tuning, "fine_tune", fake)
     output = tmp_path / "mine"
     options = ("--parts", "decoder", "--iterations", 7, "--output", output, "--device", "cpu")
-    assert _run("train", data, *options) == 0
+    assert exit_code_of("train", data, *options) == 0
     (config,) = asked
     assert (config.data, config.output) == (str(data), str(output))
     assert (config.train_parts, config.iterations) == ("decoder", 7)
@@ -129,7 +119,7 @@ def test_a_folder_is_fine_tuned_on(
 
 
 def test_data_and_a_folder_are_refused(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _run("train", data, "--data", data) != 0
+    assert exit_code_of("train", data, "--data", data) != 0
     assert "--data" in capsys.readouterr().err
 
 
@@ -138,6 +128,6 @@ def test_a_configuration_can_start_from_another_model(
 ) -> None:
     asked: list[TrainConfig] = []
     monkeypatch.setattr("napari_sam.training.train", lambda given: asked.append(given) or iter(()))
-    assert _run("train", config, "--from", "compact", "--iterations", 9) == 0
+    assert exit_code_of("train", config, "--from", "compact", "--iterations", 9) == 0
     assert asked[0].iterations == 9
     assert asked[0].model.endswith("compact.safetensors")

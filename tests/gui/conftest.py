@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -69,6 +69,25 @@ def viewer(screen: None, nothing_left_behind: None) -> Iterator[napari.Viewer]:
     process_events_until(shown.window._qt_window.isVisible)
     yield shown
     shown.close()
+
+
+@pytest.fixture
+def notes() -> Iterator[list[str]]:
+    """The notifications of napari that a test causes, also those that were shown a moment ago."""
+    from napari.utils.notifications import notification_manager
+
+    from napari_sam._napari import notices
+
+    seen: list[str] = []
+
+    def note(notification: Any) -> None:
+        seen.append(notification.message)
+
+    notices._shown_at.clear()
+    notification_manager.notification_ready.connect(note)
+    yield seen
+    notification_manager.notification_ready.disconnect(note)
+    notices._shown_at.clear()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +29,6 @@ __all__ = [
     "commit",
     "hold",
     "mask_of",
-    "notes_seen",
     "open_another",
     "open_widget",
     "preview_of",
@@ -179,22 +177,3 @@ def hold(
 
     monkeypatch.setattr(InteractivePredictor, method, held_steps if method == "prepare" else held)
     return gate
-
-
-@contextmanager
-def notes_seen() -> Iterator[list[str]]:
-    """Collect the notifications of napari, also those that were shown a moment ago."""
-    from napari.utils.notifications import notification_manager
-
-    from napari_sam._napari import notices
-
-    seen: list[str] = []
-
-    def note(notification: Any) -> None:
-        seen.append(notification.message)
-
-    notices._shown_at.clear()
-    notification_manager.notification_ready.connect(note)
-    yield seen
-    notification_manager.notification_ready.disconnect(note)
-    notices._shown_at.clear()

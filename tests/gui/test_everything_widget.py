@@ -31,25 +31,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def messages() -> Iterator[list[str]]:
-    """The notifications of napari that a test causes."""
-    from napari.utils.notifications import notification_manager
-
-    from napari_sam._napari import notices
-
-    seen: list[str] = []
-
-    def note(notification: Any) -> None:
-        seen.append(notification.message)
-
-    notices._shown_at.clear()
-    notification_manager.notification_ready.connect(note)
-    yield seen
-    notification_manager.notification_ready.disconnect(note)
-    notices._shown_at.clear()
-
-
-@pytest.fixture
 def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a run writes: what the user would answer the dialog."""
     from napari_sam._napari.everything_output import Output
@@ -317,7 +298,7 @@ def test_channels_are_labelled_together(viewer: napari.Viewer) -> None:
 
 def test_an_error_is_shown_and_the_widget_goes_on(
     viewer: napari.Viewer,
-    messages: list[str],
+    notes: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     viewer.add_image(nuclei()[0])
@@ -330,7 +311,7 @@ def test_an_error_is_shown_and_the_widget_goes_on(
         patch.setattr("napari_sam.pipeline.everything.segment_plane", fail)
         widget.run_panel.run.click()
         wait_until(lambda: not widget.work.is_running)
-    assert messages == ["No memory\nIt has to fit\nBuy more"]
+    assert notes == ["No memory\nIt has to fit\nBuy more"]
     assert widget.search.shown is None
     run_slice(widget)
     assert count(widget)

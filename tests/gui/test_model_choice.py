@@ -7,7 +7,7 @@ import random
 import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -45,25 +45,6 @@ def place(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
         entry = register(monkeypatch, CONTENT, url=server.url)
         target = home / "models" / entry.file_name
         yield Place(server, target, target.with_name("local.pt.part"))
-
-
-@pytest.fixture
-def messages() -> Iterator[list[str]]:
-    """The notifications of napari that a test causes."""
-    from napari.utils.notifications import notification_manager
-
-    from napari_sam._napari import notices
-
-    seen: list[str] = []
-
-    def note(notification: Any) -> None:
-        seen.append(notification.message)
-
-    notices._shown_at.clear()
-    notification_manager.notification_ready.connect(note)
-    yield seen
-    notification_manager.notification_ready.disconnect(note)
-    notices._shown_at.clear()
 
 
 @pytest.fixture
@@ -270,13 +251,13 @@ def test_model_and_device_are_remembered(
 
 
 def test_a_remembered_model_that_is_gone(
-    place: Place, choose: Callable[[], ModelChoice], messages: list[str]
+    place: Place, choose: Callable[[], ModelChoice], notes: list[str]
 ) -> None:
     from napari_sam._napari.settings import update_settings
 
     update_settings(model="/somewhere/mine.pt")
     assert choose().model == "compact"
-    assert messages == ["The model /somewhere/mine.pt is not on this computer any more"]
+    assert notes == ["The model /somewhere/mine.pt is not on this computer any more"]
 
 
 # devices
@@ -318,7 +299,7 @@ def test_devices_are_looked_for_when_the_widget_is_shown(
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:1", "mps"])
 def test_a_remembered_device_that_is_not_here_any_more(
-    choose: Callable[[], ModelChoice], wait_until: Wait, messages: list[str], device: str
+    choose: Callable[[], ModelChoice], wait_until: Wait, notes: list[str], device: str
 ) -> None:
     from napari_sam._napari.settings import load_settings, update_settings
 
@@ -329,7 +310,7 @@ def test_a_remembered_device_that_is_not_here_any_more(
     choice.device_changed.connect(changed.append)
     wait_until(lambda: choice.device == "auto")
     assert changed == ["auto"]
-    assert device in messages[0]
+    assert device in notes[0]
     assert load_settings().device == device
 
 
@@ -350,7 +331,7 @@ def test_a_remembered_device_that_is_here(
 def test_a_search_that_fails_leaves_two_devices(
     choose: Callable[[], ModelChoice],
     wait_until: Wait,
-    messages: list[str],
+    notes: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from napari_sam._napari import device_choice
@@ -360,11 +341,11 @@ def test_a_search_that_fails_leaves_two_devices(
 
     monkeypatch.setattr(device_choice, "find_devices", fail)
     choice = choose()
-    wait_until(lambda: bool(messages))
+    wait_until(lambda: bool(notes))
     shown = entries(choice.devices)
     assert [key for key, (_, _, is_available) in shown.items() if is_available] == ["auto", "cpu"]
     assert "libcudart.so is broken" in shown["cuda"][1]
-    assert "libcudart.so is broken" in messages[0]
+    assert "libcudart.so is broken" in notes[0]
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
@@ -506,12 +487,12 @@ def test_closing_the_dialog_breaks_the_download_off(
 
 
 def test_a_download_that_fails_says_so_in_place_and_as_a_notification(
-    dialog: ModelsDialog, place: Place, wait_until: Wait, messages: list[str]
+    dialog: ModelsDialog, place: Place, wait_until: Wait, notes: list[str]
 ) -> None:
     place.server.status = 403
     dialog.download_button.click()
-    wait_until(lambda: bool(messages))
-    assert "403" in messages[0]
+    wait_until(lambda: bool(notes))
+    assert "403" in notes[0]
     assert "403" in dialog.message.text()
     assert "import" in enabled(dialog)
     place.server.status = 200
@@ -536,7 +517,7 @@ def test_a_model_is_imported_from_a_file(
     place: Place,
     tmp_path: Path,
     wait_until: Wait,
-    messages: list[str],
+    notes: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from napari_sam._napari import models_dialog
@@ -550,7 +531,7 @@ def test_a_model_is_imported_from_a_file(
     path.write_bytes(b"another file")
     dialog.import_button.click()
     assert enabled(dialog) == []
-    wait_until(lambda: bool(messages))
+    wait_until(lambda: bool(notes))
     assert "sha256" in dialog.message.text()
     assert not place.target.exists()
 
@@ -677,35 +658,35 @@ def test_settings_keep_what_others_wrote(home: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "\x00", "7"])
 def test_a_damaged_settings_file_gives_defaults_and_a_warning(
-    home: Path, messages: list[str], content: str
+    home: Path, notes: list[str], content: str
 ) -> None:
     from napari_sam._napari.settings import Settings, load_settings, update_settings
 
     home.mkdir()
     (home / "settings.json").write_text(content)
     assert load_settings() == Settings()
-    assert len(messages) == 1
-    assert "settings.json" in messages[0]
+    assert len(notes) == 1
+    assert "settings.json" in notes[0]
     update_settings(device="cpu")
     assert load_settings() == Settings(device="cpu")
 
 
-def test_what_is_valid_in_a_settings_file_is_taken(home: Path, messages: list[str]) -> None:
+def test_what_is_valid_in_a_settings_file_is_taken(home: Path, notes: list[str]) -> None:
     from napari_sam._napari.settings import Settings, load_settings
 
     home.mkdir()
     content = {"model": "vit_b", "preference": "largest", "device": 3, "of a later version": [1]}
     (home / "settings.json").write_text(json.dumps(content))
     assert load_settings() == Settings(model="vit_b")
-    assert "device, preference" in messages[0]
+    assert "device, preference" in notes[0]
 
 
-def test_settings_that_cannot_be_written(home: Path, messages: list[str]) -> None:
+def test_settings_that_cannot_be_written(home: Path, notes: list[str]) -> None:
     from napari_sam._napari.settings import Settings, load_settings, update_settings
 
     home.write_text("a file in the place of the directory")
     update_settings(model="vit_b")
-    assert any("not remembered" in message for message in messages)
+    assert any("not remembered" in message for message in notes)
     assert load_settings() == Settings()
     assert [path.name for path in home.parent.iterdir()] == [home.name]
 

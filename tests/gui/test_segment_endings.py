@@ -26,7 +26,6 @@ from gui.segmenting import (
     commit,
     hold,
     mask_of,
-    notes_seen,
     open_another,
     open_widget,
     preview_of,
@@ -57,13 +56,6 @@ def short_lived(screen: None, nothing_left_behind: None) -> Iterator[napari.View
     yield shown
     with suppress(RuntimeError):  # the window is destroyed
         shown.close()
-
-
-@pytest.fixture
-def notes() -> Iterator[list[str]]:
-    """The notifications of napari that a test causes."""
-    with notes_seen() as seen:
-        yield seen
 
 
 # failures

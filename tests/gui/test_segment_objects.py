@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +19,6 @@ from gui.segmenting import (
     commit,
     hold,
     mask_of,
-    notes_seen,
     open_widget,
     preview_of,
     wait_for_mask,
@@ -30,13 +28,6 @@ from gui.segmenting import (
 if TYPE_CHECKING:
     import napari
     from numpy.typing import NDArray
-
-
-@pytest.fixture
-def notes() -> Iterator[list[str]]:
-    """The notifications of napari that a test causes."""
-    with notes_seen() as seen:
-        yield seen
 
 
 def point_at(viewer: napari.Viewer, *position: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +18,6 @@ from gui.segmenting import (
     commit,
     hold,
     mask_of,
-    notes_seen,
     open_widget,
     preview_of,
     wait_for_mask,
@@ -30,13 +28,6 @@ from napari_sam.core.plane import Plane
 
 if TYPE_CHECKING:
     import napari
-
-
-@pytest.fixture
-def notes() -> Iterator[list[str]]:
-    """The notifications of napari that a test causes."""
-    with notes_seen() as seen:
-        yield seen
 
 
 def stack() -> np.ndarray:

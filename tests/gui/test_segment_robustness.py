@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,6 @@ from gui.segmenting import (
     commit,
     hold,
     mask_of,
-    notes_seen,
     open_another,
     open_widget,
     preview_of,
@@ -52,13 +51,6 @@ def layer_of(widget: SegmentWidget, kind: str) -> Layer:
     if kind == "preview":
         return widget.interaction.preview.layer
     return widget.actions_on_objects.layer
-
-
-@pytest.fixture
-def notes() -> Iterator[list[str]]:
-    """The notifications of napari that a test causes."""
-    with notes_seen() as seen:
-        yield seen
 
 
 KINDS = ("image", "points", "shapes", "preview", "labels")

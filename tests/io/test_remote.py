@@ -4,7 +4,6 @@ import threading
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import pytest
 import tifffile
@@ -44,15 +43,6 @@ def write_image(place, zarr_format=3):
 
 def read_all(volume):
     return volume.read(Region.whole(volume.shape))
-
-
-@pytest.fixture
-def memory():
-    """A storage that is a URL to everyone, empty before and after."""
-    system = fsspec.filesystem("memory")
-    system.store.clear()
-    yield system
-    system.store.clear()
 
 
 @pytest.fixture

@@ -1,37 +1,22 @@
-import numpy as np
 import pytest
 
-from fake_candidates import RADII, answer, areas, put, respond, squares
+from fake_candidates import (
+    BOX,
+    FAR_BOX,
+    NEGATIVE,
+    OTHER,
+    PLANE,
+    POINT,
+    RADII,
+    SECOND,
+    answer,
+    areas,
+    put,
+    respond,
+    squares,
+)
 from napari_sam.core.errors import ConfigError, InputError
-from napari_sam.core.plane import Plane
-from napari_sam.core.prompts import BoxPrompt, PlacedPrompts, PointPrompt, PromptSet
-from napari_sam.core.region import Region
-from napari_sam.pipeline.label_target import LabelTarget
-from napari_sam.pipeline.session import Session
-
-PLANE, OTHER = Plane((1, 2), (0,)), Plane((1, 2), (1,))
-POINT, SECOND, NEGATIVE = PointPrompt(20, 30), PointPrompt(24, 30), PointPrompt(40, 40, False)
-BOX, FAR_BOX = BoxPrompt(10, 10, 20, 20), BoxPrompt(50, 50, 60, 58)
-WHOLE = Region((0, 0), (80, 100))
-
-
-@pytest.fixture
-def session():
-    session = Session()
-    session.set_image("image")
-    session.set_plane(PLANE)
-    yield session
-    session.close()
-
-
-@pytest.fixture
-def labels():
-    return np.zeros((2, 80, 100), np.uint16)
-
-
-@pytest.fixture
-def target(labels):
-    return LabelTarget([labels])
+from napari_sam.core.prompts import PlacedPrompts, PointPrompt, PromptSet
 
 
 def test_the_best_of_three_masks_is_shown(session):

@@ -8,7 +8,6 @@ from itertools import product
 from pathlib import Path
 
 import dask.array as da
-import fsspec
 import numpy as np
 import pytest
 import tifffile
@@ -148,15 +147,6 @@ def test_labels_are_not_written_over_files_of_a_series(series, lend):
     assert len(list(series.iterdir())) == 11
     run(open_volume(source) if lend else source, series / "labels.zarr")
     assert open_volume(source).shape[0] == 11
-
-
-@pytest.fixture
-def memory():
-    """A storage that is a URL to everyone, empty before and after."""
-    system = fsspec.filesystem("memory")
-    system.store.clear()
-    yield system
-    system.store.clear()
 
 
 def write_ome_zarr(place, scale=0.5):

@@ -26,21 +26,15 @@ from napari_sam.training import (
     distill,
     distillation,
     export_model,
-    synthetic_image,
 )
 from napari_sam.training.checkpoint import load_checkpoint
 from napari_sam.training.distill_data import DistillBatch, DistillSource, load_distill_images
 from napari_sam.training.distillation import decode_all_masks, distillation_losses
 from napari_sam.training.teacher import Teacher, build_student, join_to_teacher
 from tiny_models import build_small, tiny_sam
+from training_data import write_images
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # sums in one order, so that runs are equal to the bit
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)
@@ -52,13 +46,7 @@ def _tiny_models(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def config(tmp_path: Path) -> DistillConfig:
-    data = tmp_path / "data"
-    for kind in ("images", "labels"):
-        (data / kind).mkdir(parents=True)
-    for index in range(3):
-        image, labels = synthetic_image((96, 80), np.random.default_rng(index), "nuclei")
-        Image.fromarray((image // 16).astype(np.uint8)).save(data / "images" / f"{index}.png")
-        Image.fromarray(labels.astype(np.uint16)).save(data / "labels" / f"{index}.png")
+    data = write_images(tmp_path / "data", "012", (96, 80))
     return DistillConfig(
         data=str(data),
         output=str(tmp_path / "run"),

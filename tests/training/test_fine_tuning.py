@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from napari_sam.core.errors import ConfigError, InputError
 from napari_sam.model import load_model
@@ -17,21 +15,14 @@ from napari_sam.training import (
     StepDone,
     fine_tune,
     fine_tune_config,
-    synthetic_image,
 )
 from napari_sam.training.batches import list_training_pairs, load_training_images
+from training_data import write_images
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    data = tmp_path / "cells"
-    for kind in ("images", "labels"):
-        (data / kind).mkdir(parents=True)
-    for index in range(5):
-        image, labels = synthetic_image((96, 96), np.random.default_rng(index), "nuclei")
-        Image.fromarray((image // 16).astype(np.uint8)).save(data / "images" / f"{index}.png")
-        Image.fromarray(labels.astype(np.uint16)).save(data / "labels" / f"{index}.png")
-    return data
+    return write_images(tmp_path / "cells", "01234")
 
 
 def test_every_fourth_image_is_held_out(folder: Path) -> None:

@@ -24,7 +24,6 @@ from napari_sam.training import (
     TrainConfig,
     Validated,
     export_model,
-    synthetic_image,
     train,
 )
 from napari_sam.training import loop as loop_module
@@ -36,14 +35,9 @@ from napari_sam.training.start import Start
 from napari_sam.training.step import _correct, _draw_rounds, _Prompted, training_losses
 from napari_sam.training.validation import GroupScores
 from tiny_models import tiny_sam
+from training_data import write_images
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # sums in one order, so that runs are equal to the bit
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _start_tiny(
@@ -64,14 +58,9 @@ def _tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _config(folder: Path) -> TrainConfig:
     """Write images into a folder, and choose a short run on them."""
-    data = folder / "data"
+    data = write_images(folder / "data", "012")
     rows = ["file,label_file,set,use,split,modality"]
-    for kind in ("images", "labels"):
-        (data / kind).mkdir(parents=True)
     for index, split in enumerate(("train", "train", "val")):
-        image, labels = synthetic_image((96, 96), np.random.default_rng(index), "nuclei")
-        Image.fromarray((image // 16).astype(np.uint8)).save(data / "images" / f"{index}.png")
-        Image.fromarray(labels.astype(np.uint16)).save(data / "labels" / f"{index}.png")
         rows.append(f"images/{index}.png,labels/{index}.png,nuclei,train,{split},fluorescence")
     (data / "index.csv").write_text("\n".join(rows) + "\n")
     return TrainConfig(
@@ -103,7 +92,7 @@ class FinishedRun(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+def finished(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     """A run to its end, with curves; tests leave its folder as it is."""
     config = _config(tmp_path_factory.mktemp("finished"))
     with pytest.MonkeyPatch.context() as patch:
