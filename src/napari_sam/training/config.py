@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from napari_sam.training.config_file import read_config, refused
+from napari_sam.training.config_file import read_config, refused, require
 
 __all__ = ["TrainConfig", "load_config"]
 
@@ -121,12 +121,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         positive = ("iterations", "images_per_batch", "objects_per_image", "max_rounds",
                     "checkpoint_every", "validate_every", "validation_objects")  # fmt: skip
-        for name in positive:
-            if getattr(self, name) < 1:
-                raise refused(name, getattr(self, name), "at least 1")
-        for name in ("crop_pool", "hold_out_every"):
-            if getattr(self, name) < 0:
-                raise refused(name, getattr(self, name), "at least 0")
+        require(self, positive, "at least 1", lambda value: value >= 1)
+        require(self, ("crop_pool", "hold_out_every"), "at least 0", lambda value: value >= 0)
         if self.train_parts not in ("all", "decoder", "head"):
             raise refused("train_parts", self.train_parts, "'all', 'decoder' or 'head'")
         if self.start_share and not Path(self.model).suffix:
@@ -135,14 +131,11 @@ class TrainConfig:
             raise refused("crop_pool", self.crop_pool, "0 where the image encoder is trained")
         if self.crop_size < 64 or self.crop_size % 32:
             raise refused("crop_size", self.crop_size, "a multiple of 32 from 64 on")
-        if self.learning_rate <= 0:
-            raise refused("learning_rate", self.learning_rate, "above 0")
+        require(self, ("learning_rate",), "above 0", lambda value: value > 0)
         fractions = ("extra_round_probability", "mask_only_fraction", "background_fraction",
                      "box_fraction", "box_click_fraction", "decay_from", "ema_decay",
                      "start_share", "warp_fraction")  # fmt: skip
-        for name in fractions:
-            if not 0 <= getattr(self, name) <= 1:
-                raise refused(name, getattr(self, name), "between 0 and 1")
+        require(self, fractions, "between 0 and 1", lambda value: 0 <= value <= 1)
 
 
 def load_config(path: Path) -> TrainConfig:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from napari_sam.core.errors import ConfigError
 
-__all__ = ["read_config", "refused"]
+__all__ = ["read_config", "refused", "require"]
 
 Config = TypeVar("Config")
 
@@ -82,6 +82,30 @@ def _accepted_types(annotation: str) -> tuple[type, ...]:
     if annotation.startswith("dict"):
         return (dict,)
     return {"str": (str,), "int": (int,), "float": (float, int), "bool": (bool,)}[annotation]
+
+
+def require(config: object, names: Iterable[str], rule: str, holds: Callable[[Any], bool]) -> None:
+    """Refuse the first option whose value breaks a rule.
+
+    Parameters
+    ----------
+    config : object
+        The configuration.
+    names : iterable of str
+        Its options that the rule is for.
+    rule : str
+        The rule in words, as of :func:`refused`.
+    holds : callable
+        Tells whether it holds for a value.
+
+    Raises
+    ------
+    ConfigError
+    """
+    for name in names:
+        value = getattr(config, name)
+        if not holds(value):
+            raise refused(name, value, rule)
 
 
 def refused(name: str, value: object, rule: str) -> ConfigError:

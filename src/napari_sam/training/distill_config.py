@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_sam.training.config_file import read_config, refused
+from napari_sam.training.config_file import read_config, require
 
 __all__ = ["DistillConfig", "load_distill_config"]
 
@@ -81,17 +81,13 @@ class DistillConfig:
     checkpoint_every: int = 100
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "images_per_batch", "objects_per_image", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise refused(name, getattr(self, name), "at least 1")
-        for name in ("mask_weight", "weight_decay", "warmup", "seed"):
-            if getattr(self, name) < 0:
-                raise refused(name, getattr(self, name), "0 or more")
-        if self.learning_rate <= 0:
-            raise refused("learning_rate", self.learning_rate, "above 0")
-        for name in ("box_fraction", "decay_from", "ema_decay"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise refused(name, getattr(self, name), "between 0 and 1")
+        positive = ("iterations", "images_per_batch", "objects_per_image", "checkpoint_every")
+        require(self, positive, "at least 1", lambda value: value >= 1)
+        not_negative = ("mask_weight", "weight_decay", "warmup", "seed")
+        require(self, not_negative, "0 or more", lambda value: value >= 0)
+        require(self, ("learning_rate",), "above 0", lambda value: value > 0)
+        fractions = ("box_fraction", "decay_from", "ema_decay")
+        require(self, fractions, "between 0 and 1", lambda value: 0 <= value <= 1)
 
 
 def load_distill_config(path: Path) -> DistillConfig:
