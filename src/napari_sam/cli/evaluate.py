@@ -11,6 +11,8 @@ import click
 from napari_sam.cli.diameter import DiameterType
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rich.table import Table
 
     from napari_sam.core.modes import Mode
@@ -125,12 +127,7 @@ def _expected(pairs: list[PairEntry], max_images: int | None) -> int:
 
 
 def _table(summary: dict[str, dict[str, float]]) -> Table:
-    from rich.table import Table
-
-    table = Table()
-    table.add_column("metric", no_wrap=True)
-    for group in summary:
-        table.add_column(group, justify="right", overflow="fold")
+    table = _empty_table("metric", summary)
     for name in dict.fromkeys(name for row in summary.values() for name in row):
         cells = ["" if name not in row else _format(name, row[name]) for row in summary.values()]
         table.add_row(name, *cells)
@@ -142,19 +139,25 @@ def _reliability_table(pairs: PairTable) -> Table:
     import dataclasses
     import math
 
-    from rich.table import Table
-
     from napari_sam.evaluation.reliability import ALL, Reliability, measure_reliability
 
-    table = Table()
-    table.add_column("predicted IoU", no_wrap=True)
-    for group in pairs:
-        table.add_column(group, justify="right", overflow="fold")
+    table = _empty_table("predicted IoU", pairs)
     columns = [measure_reliability(prompts[ALL]) for prompts in pairs.values()]
     for field in dataclasses.fields(Reliability):
         values = [getattr(column, field.name) for column in columns]
         cells = ["" if math.isnan(value) else _format(field.name, value) for value in values]
         table.add_row(field.name, *cells)
+    return table
+
+
+def _empty_table(name: str, groups: Iterable[str]) -> Table:
+    """Make a table with names in the first column, and a column of figures per group."""
+    from rich.table import Table
+
+    table = Table()
+    table.add_column(name, no_wrap=True)
+    for group in groups:
+        table.add_column(group, justify="right", overflow="fold")
     return table
 
 
