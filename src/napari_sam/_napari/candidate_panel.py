@@ -25,7 +25,7 @@ __all__ = ["CandidatePanel"]
 
 _COLUMNS = ("Mask", "Pred. IoU", "Stability", "Pixels")
 _PREFERENCES = {
-    "best": "Best by predicted IoU",
+    "best": "Best by its scores",
     "whole": "Whole",
     "part": "Part",
     "sub-part": "Sub-part",
