@@ -399,7 +399,13 @@ def test_threads_share_a_generator(compact: Sam) -> None:
             assert [r.area for r in got] == [r.area for r in wanted]
 
 
-def test_small_regions_are_removed_from_native_masks(compact: Sam) -> None:
+def test_small_regions_are_removed_from_native_masks(
+    compact: Sam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of masks that come with regions: what is left of one that holds together are its holes."""
+    monkeypatch.setattr(
+        "napari_sam.predict.automatic.keep_prompted_parts", lambda logits, *_: logits
+    )
     image = image_of((260, 300))
     options = LOOSE | {"box_nms_thresh": 0.9, "crop_nms_thresh": 0.9}
     plain = AutomaticMaskGenerator(compact, **options).generate(image)
