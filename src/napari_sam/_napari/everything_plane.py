@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Hashable
-from contextlib import closing
+from collections.abc import Generator, Hashable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from napari_sam._napari.layers import ChannelChoice, LayerPlane
 from napari_sam._napari.loaded_models import load_shared_model
 from napari_sam._napari.model_view import ContrastChoice, contrast_steps, model_view
 from napari_sam.core.object_scale import AUTO, NATIVE, scale_for
+from napari_sam.core.steps import retold
 from napari_sam.pipeline.options import AutomaticOptions
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ __all__ = [
     "diameter_steps",
     "learn_steps",
     "plane_steps",
-    "told",
 ]
 
 FLOOR = 0.3
@@ -273,7 +272,7 @@ def _estimate_steps(
     text = RunProgress("Estimating the diameter of objects …")
     yield text
     steps = object_diameter.diameter_steps(sam, [pixels], embedding)
-    diameter: float | None = yield from told(steps, lambda _: text)
+    diameter: float | None = yield from retold(steps, lambda _: text)
     return diameter
 
 
@@ -282,7 +281,7 @@ def _embedding_steps(
 ) -> Generator[RunProgress, None, ImageEmbedding]:
     """Encode the plane at its own scale, as clicks see it."""
     encoding = predictor.embedding(request.pixels, contrast)
-    embedding: ImageEmbedding = yield from told(
+    embedding: ImageEmbedding = yield from retold(
         encoding, lambda step: RunProgress("Preparing the image …", step.done, step.total)
     )
     return embedding
@@ -311,7 +310,7 @@ def _contrast_of(request: PlaneRequest, sam: Sam) -> Generator[RunProgress, None
             keeps_8bit=sam.input_spec.contrast == "as_is",
         )
         text = RunProgress("Measuring the contrast …")
-        contrast = yield from told(measuring, lambda _: text)
+        contrast = yield from retold(measuring, lambda _: text)
     return contrast
 
 
@@ -329,7 +328,7 @@ def _candidate_steps(
         image = yield from _embedding_steps(request, predictor, contrast)
     finding = segment_plane(image, sam, options, floor_iou=FLOOR, floor_stability=FLOOR)
     things = "seeds" if options.mode == "watershed" else "masks"
-    candidates: PlaneCandidates | PlaneBasins = yield from told(
+    candidates: PlaneCandidates | PlaneBasins = yield from retold(
         finding,
         lambda step: RunProgress(
             f"Looking for objects: {step.n_masks} {things} …", step.done, step.total
@@ -348,32 +347,3 @@ def _predictor_of(sam: Sam, known: tuple[InteractivePredictor, ...]) -> Interact
     from napari_sam.pipeline.interactive import InteractivePredictor
 
     return InteractivePredictor(sam, EmbeddingCache(budget_bytes=stored_budget()))
-
-
-def told(
-    steps: Generator[Any, None, Any], tell: Callable[[Any], RunProgress]
-) -> Generator[RunProgress, None, Any]:
-    """Pass on a generator's steps in words, and close it when this one is closed.
-
-    Parameters
-    ----------
-    steps : generator
-    tell : callable
-        Turns what it yields into words.
-
-    Yields
-    ------
-    RunProgress
-
-    Returns
-    -------
-    object
-        What the generator returns.
-    """
-    with closing(steps):
-        while True:
-            try:
-                step = next(steps)
-            except StopIteration as end:
-                return end.value
-            yield tell(step)

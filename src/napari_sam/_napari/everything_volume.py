@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_sam._napari.everything_plane import RunProgress, loading_text, told
+from napari_sam._napari.everything_plane import RunProgress, loading_text
 from napari_sam._napari.everything_words import duration_text
 from napari_sam._napari.loaded_models import load_shared_model
+from napari_sam.core.steps import retold
 from napari_sam.pipeline.config import SegmentConfig
 from napari_sam.pipeline.events import (
     Event,
@@ -115,7 +116,7 @@ def estimate_volume(
     text = "Timing one tile …"
     yield RunProgress(text)
     steps = estimate_steps(volume, config, segmenter)
-    estimate = yield from told(steps, lambda step: RunProgress(text, step.done, step.total))
+    estimate = yield from retold(steps, lambda step: RunProgress(text, step.done, step.total))
     return estimate, sam
 
 

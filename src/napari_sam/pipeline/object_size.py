@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from napari_sam.core.object_scale import AUTO, NATIVE, Diameter, scale_for
 from napari_sam.core.region import Region
+from napari_sam.core.steps import retold
 from napari_sam.pipeline.events import DiameterEstimated, EstimatingDiameter
 from napari_sam.pipeline.segmenters import TileSegmenter, TileStep
 from napari_sam.pipeline.source import SliceSource
@@ -91,13 +92,7 @@ def settle_diameter(
     else:
         steps = segmenter.diameter_steps(list(_sample(slices, contrast)))
         yield EstimatingDiameter()
-        while True:
-            try:
-                next(steps)
-            except StopIteration as finished:
-                diameter = finished.value
-                break
-            yield EstimatingDiameter()
+        diameter = yield from retold(steps, lambda _: EstimatingDiameter())
     yield DiameterEstimated(diameter, scale_for(diameter))
     return segmenter.with_diameter(NATIVE if diameter is None else diameter), diameter
 

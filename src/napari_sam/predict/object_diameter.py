@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +29,7 @@ from napari_sam.core.object_scale import (
     check_diameter,
     scale_for,
 )
-from napari_sam.core.steps import result_of
+from napari_sam.core.steps import result_of, retold
 from napari_sam.model.instance_head import InstanceHead
 from napari_sam.model.sam import Sam
 from napari_sam.predict.basins import WatershedOptions, flood_basins
@@ -325,12 +324,8 @@ def told_between_windows(
     steps: Generator[tuple[int, int], None, ImageEmbedding],
 ) -> Generator[AutomaticProgress, None, ImageEmbedding]:
     """Give control back between the windows of a large image; the steps are not known yet."""
-    with closing(steps):
-        while True:
-            try:
-                done, total = next(steps)
-            except StopIteration as finished:
-                embedding: ImageEmbedding = finished.value
-                return embedding
-            if 0 < done < total:
-                yield AutomaticProgress(0, 0, 0)
+    return (
+        yield from retold(
+            steps, lambda step: AutomaticProgress(0, 0, 0) if 0 < step[0] < step[1] else None
+        )
+    )
