@@ -104,8 +104,8 @@ def found_scale_text(diameter: float | None, scale: float) -> str:
             "tiles, set it as object diameter."
         )
     verb, factor = ("magnified", scale) if scale > 1 else ("shrunk", 1 / scale)
-    done = f"he image was {verb} {factor:.1f} times for the model."
-    return f". T{done}" if diameter is None else f".{about}: t{done}"
+    done = f"image was {verb} {factor:.1f} times for the model."
+    return f". The {done}" if diameter is None else f".{about}: the {done}"
 
 
 def counted(count: int, thing: str) -> str:
