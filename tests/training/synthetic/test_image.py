@@ -48,7 +48,7 @@ def test_labels_are_whole_objects_numbered_without_gaps(kind: str) -> None:
 @each_kind
 def test_only_stains_have_colours(kind: str) -> None:
     for image, _ in drawn(kind):
-        assert image.ndim == (3 if kind == "histology" else 2)
+        assert image.ndim == (3 if kind in ("histology", "smear") else 2)
 
 
 @each_kind

@@ -1,8 +1,4 @@
-"""Stained sections and smears in colour: dark nuclei on tissue or on white.
-
-Stains absorb: optical densities of a pixel add up, and each stain has a colour of its own in them
-(Ruifrok & Johnston, 2001, Analytical and Quantitative Cytology and Histology 23:291).
-"""
+"""Stained sections and smears in colour: dark nuclei on tissue or on white."""
 
 from __future__ import annotations
 
@@ -12,20 +8,19 @@ from numpy.typing import NDArray
 from napari_sam.training.synthetic.canvas import Canvas, Labels, Scene
 from napari_sam.training.synthetic.layouts import draw_coverage, draw_diameter, scatter
 from napari_sam.training.synthetic.noise import Plane, fibres, log_uniform, smooth_noise
-from napari_sam.training.synthetic.optics import blur, uneven_light
+from napari_sam.training.synthetic.optics import blur
 from napari_sam.training.synthetic.shapes import Blobs
+from napari_sam.training.synthetic.stains import (
+    EOSIN,
+    HEMATOXYLIN,
+    RED_EOSIN,
+    VIOLET,
+    between,
+    photograph,
+    tint,
+)
 
 __all__ = ["histology"]
-
-Colour = NDArray[np.float32]
-Stain = tuple[float, float, float]
-
-HEMATOXYLIN = (0.650, 0.704, 0.286)
-EOSIN = (0.072, 0.990, 0.105)
-# on many slides eosin is redder than the one they measured
-RED_EOSIN = (0.20, 0.86, 0.47)
-# the violet of thiazine dyes, as in smears, lies between hematoxylin and red
-VIOLET = (0.45, 0.86, 0.20)
 
 
 def histology(
@@ -38,18 +33,18 @@ def histology(
     style = rng.choice(["tissue", "tissue", "smear", "lilac"])
     if style == "tissue":
         ground = _tissue(scene, rng) * np.float32(log_uniform(rng, 0.2, 0.9))
-        first, second = HEMATOXYLIN, _between(EOSIN, RED_EOSIN, rng)
+        first, second = HEMATOXYLIN, between(EOSIN, RED_EOSIN, rng)
     elif style == "smear":
         ground = _cell_bodies(scene, rng) * np.float32(log_uniform(rng, 0.05, 0.5))
         first, second = (HEMATOXYLIN if rng.random() < 0.4 else VIOLET), VIOLET
     else:  # one dye that also tints the ground
         ground = 0.3 + 0.25 * _tissue(scene, rng)
         first, second = (HEMATOXYLIN, VIOLET) if rng.random() < 0.5 else (VIOLET, HEMATOXYLIN)
-    density = chromatin[..., None] * _tint(first, rng)
+    density = chromatin[..., None] * tint(first, rng)
     # nuclei take up little of the second dye
     counter = ground * (1 - np.float32(rng.uniform(0.2, 0.7)) * (scene.labels > 0))
-    density += np.asarray(counter, np.float32)[..., None] * _tint(second, rng)
-    return _photograph(density, rng), scene.labels
+    density += np.asarray(counter, np.float32)[..., None] * tint(second, rng)
+    return photograph(density, rng), scene.labels
 
 
 def _nuclei(shape_yx: tuple[int, int], diameter: float, rng: np.random.Generator) -> Scene:
@@ -121,26 +116,3 @@ def _cell_bodies(scene: Scene, rng: np.random.Generator) -> Plane:
     smudges = np.clip(smooth_noise(shape, scene.diameter, rng) - rng.uniform(0.8, 2), 0, 1)
     grain = 1 + 0.2 * smooth_noise(shape, max(0.05 * scene.diameter, 0.8), rng)
     return np.asarray(np.clip((0.1 + bodies + 0.7 * smudges) * grain, 0, None), np.float32)
-
-
-def _between(one: Stain, other: Stain, rng: np.random.Generator) -> Stain:
-    share = float(rng.random())
-    mixed = [a + share * (b - a) for a, b in zip(one, other, strict=True)]
-    return mixed[0], mixed[1], mixed[2]
-
-
-def _tint(stain: Stain, rng: np.random.Generator) -> Colour:
-    """Colour of a stain as it comes out in one laboratory: a unit vector of densities (3,)."""
-    vector = np.clip(np.array(stain) + rng.normal(0, 0.09, 3), 0.02, None)
-    return np.asarray(vector / np.linalg.norm(vector), np.float32)
-
-
-def _photograph(density: Colour, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Let light through (Beer and Lambert), and photograph it: (H, W, 3), 8 bits."""
-    shape = (density.shape[0], density.shape[1])
-    lamp = uneven_light(shape, rng, 0.25)[..., None]
-    white = rng.uniform(0.85, 1.0) * (1 - np.abs(rng.normal(0, 0.04, 3)))
-    light = np.exp(np.float32(-1.15) * density) * lamp * white.astype(np.float32)
-    noise = log_uniform(rng, 0.003, 0.04)
-    light += np.float32(noise) * rng.standard_normal(light.shape, dtype=np.float32)
-    return np.asarray(np.clip(light * 255, 0, 255), np.uint8)

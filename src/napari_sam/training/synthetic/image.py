@@ -14,6 +14,7 @@ from napari_sam.training.synthetic.electron import axons, neurites
 from napari_sam.training.synthetic.fluorescence import cytoplasm, membranes, nuclei
 from napari_sam.training.synthetic.histology import histology
 from napari_sam.training.synthetic.microbes import bacteria, yeast
+from napari_sam.training.synthetic.smears import smear
 from napari_sam.training.synthetic.transmitted import brightfield, phase_contrast
 
 __all__ = ["KINDS", "synthetic_image"]
@@ -28,6 +29,7 @@ KINDS: dict[str, Callable[[tuple[int, int], np.random.Generator], tuple[NDArray[
     "neurites": neurites,
     "nuclei": nuclei,
     "phase_contrast": phase_contrast,
+    "smear": smear,
     "yeast": yeast,
 }
 """What the generator can draw, by name."""
