@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from napari_sam.predict import AutomaticMaskGenerator, SamPredictor
+from napari_sam.predict import AutomaticMaskGenerator, SamPredictor, prompted_masks
 from napari_sam.predict.prompted_parts import (
     cells_of_points,
     is_cut_off,
@@ -137,11 +137,10 @@ def test_masks_of_native_models_hold_together(
     image = np.random.default_rng(0).integers(0, 256, (100, 120), dtype=np.uint8)
     predictor = SamPredictor(tiny_sam("compact"))
     embedding = predictor.encode(image)
+    monkeypatch.setattr(prompted_masks, "follow_clicks", lambda logits, *_: logits)
     whole = predictor.predict(embedding, **prompts)  # type: ignore[arg-type]
     assert max(n_parts(whole.low_res_logits)) <= 1
-    monkeypatch.setattr(
-        "napari_sam.predict.predictor.keep_prompted_parts", lambda logits, *_: logits
-    )
+    monkeypatch.setattr(prompted_masks, "keep_prompted_parts", lambda logits, *_: logits)
     raw = predictor.predict(embedding, **prompts)  # type: ignore[arg-type]
     assert max(n_parts(raw.low_res_logits)) > 1  # random weights draw scraps
     assert (whole.masks <= raw.masks).all()

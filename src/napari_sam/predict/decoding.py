@@ -17,7 +17,7 @@ from napari_sam.model.sam import Sam
 from napari_sam.predict.embedding import ImageEmbedding
 from napari_sam.predict.frames import View
 from napari_sam.predict.mask_choice import mask_ranks
-from napari_sam.predict.prompted_parts import cells_of_points, keep_prompted_parts
+from napari_sam.predict.prompted_masks import hold_to_prompts
 from napari_sam.predict.upsampling import MaskUpsampler
 from napari_sam.predict.windows import Window, close_up, crop_features, window_around
 
@@ -102,9 +102,7 @@ def decode_all_masks(
         embedded = sam.prompt_encoder(*_as_tensors(prompts, view, sam.device), grid)
         image_pe = sam.prompt_encoder.dense_pe(grid)
         batch, iou = decode_masks(sam.mask_decoder, features, image_pe, embedded, ALL_MASKS)
-        logits = batch[0]
-        if sam.input_spec.native_resolution:  # official masks stay as they are
-            logits = _without_scraps(logits, sam.mask_threshold, prompts, view)
+        logits = _held_to_prompts(sam, batch[0], prompts, view)
         upsampler = MaskUpsampler.for_window(view.transform, view.window, sam.mask_threshold)
         stability = [region.stability for region in upsampler.upsample(logits)]
         scores = iou[0].cpu().numpy(), np.nan_to_num(np.array(stability, np.float32))
@@ -140,12 +138,11 @@ def prepare_decoding(sam: Sam, embedding: ImageEmbedding) -> None:
         sam.decode(features, points=(moved, torch.ones_like(moved[..., 0])), multimask=True)
 
 
-def _without_scraps(logits: Tensor, threshold: float, prompts: ViewPrompts, view: View) -> Tensor:
-    """Keep the parts of masks (M, hl, wl) that are prompted for."""
-    in_frame = view.points_to_input(prompts.points_xy[prompts.labels == 1]) + view.window.offset_xy
-    cells = cells_of_points(in_frame, view.window, view.transform.low_res_stride)
+def _held_to_prompts(sam: Sam, logits: Tensor, prompts: ViewPrompts, view: View) -> Tensor:
+    """Hold masks (M, hl, wl) to the prompts."""
+    in_frame = view.points_to_input(prompts.points_xy) + view.window.offset_xy
     mask = None if prompts.mask_logits is None else prompts.mask_logits > 0
-    return keep_prompted_parts(logits, threshold, cells, mask)
+    return hold_to_prompts(sam, logits, view.window, in_frame, prompts.labels, mask)
 
 
 def _float_features(sam: Sam, embedding: ImageEmbedding, window: Window) -> ImageFeatures:

@@ -22,7 +22,8 @@ from napari_sam.predict.embedding import ImageEmbedding, embed_steps
 from napari_sam.predict.mask_choice import mask_ranks
 from napari_sam.predict.object_diameter import require_diameter, scale_steps
 from napari_sam.predict.pixels import to_model_pixels
-from napari_sam.predict.prompted_parts import cells_of_points, is_cut_off, keep_prompted_parts
+from napari_sam.predict.prompted_masks import hold_to_prompts
+from napari_sam.predict.prompted_parts import cells_of_points, is_cut_off
 from napari_sam.predict.prompts import Prompts, read_prompts
 from napari_sam.predict.transforms import CERTAIN_LOGIT, ImageTransform
 from napari_sam.predict.upsampling import MaskUpsampler
@@ -255,8 +256,7 @@ class SamPredictor:
         for indices, windows, logits, iou in self._decode(embedding, prompts, multimask):
             predicted_iou[indices] = iou.cpu().numpy()
             for index, window, object_logits in zip(indices, windows, logits, strict=True):
-                if self.sam.input_spec.native_resolution:  # official masks stay as they are
-                    object_logits = self._without_scraps(object_logits, prompts, index, window)
+                object_logits = self._held_to_prompts(object_logits, prompts, index, window)
                 upsampler = MaskUpsampler.for_window(transform, window, threshold)
                 rows, cols = window.cells(transform.low_res_stride)
                 low_res[index, :, rows, cols] = object_logits.cpu().numpy()
@@ -325,21 +325,20 @@ class SamPredictor:
         """Tell whether a window cuts the object off; a box says where an object ends."""
         if prompts.boxes_xyxy is not None:
             return False
-        points = prompts.positive_points_xy(index)
-        cells = cells_of_points(points, window, transform.low_res_stride)
+        points, labels = prompts.points_of(index)
+        cells = cells_of_points(points[labels == 1], window, transform.low_res_stride)
         inside = (logits > self.sam.mask_threshold).cpu().numpy()
         return is_cut_off(inside, cells, window, transform.input_size_yx)
 
-    def _without_scraps(
+    def _held_to_prompts(
         self, logits: Tensor, prompts: Prompts, index: int, window: Window
     ) -> Tensor:
-        """Keep the parts of an object's masks (M, hl, wl) that are prompted for."""
-        stride = self.sam.input_spec.low_res_stride
-        cells = cells_of_points(prompts.positive_points_xy(index), window, stride)
+        """Hold an object's masks (M, hl, wl) to its prompts."""
         mask = None
         if prompts.mask_logits is not None:
-            mask = (prompts.mask_logits[index][window.cells(stride)] > 0).numpy()
-        return keep_prompted_parts(logits, self.sam.mask_threshold, cells, mask)
+            cells = window.cells(self.sam.input_spec.low_res_stride)
+            mask = (prompts.mask_logits[index][cells] > 0).numpy()
+        return hold_to_prompts(self.sam, logits, window, *prompts.points_of(index), mask)
 
     def _window_prompts(
         self, prompts: Prompts, indices: list[int], windows: list[Window]

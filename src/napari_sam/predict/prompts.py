@@ -60,12 +60,11 @@ class Prompts:
             highs.append(mask_high)
         return np.concatenate([np.min(lows, axis=0), np.max(highs, axis=0)], axis=1)
 
-    def positive_points_xy(self, index: int) -> NDArray[np.float64]:
-        """Clicks into the object of one index, (K, 2), in the input frame."""
+    def points_of(self, index: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Clicks of the object of one index, (K, 2) in the input frame, and their labels (K,)."""
         if self.points_xy is None or self.labels is None:
-            return np.zeros((0, 2))
-        positive: NDArray[np.float64] = self.points_xy[index][self.labels[index] == 1]
-        return positive
+            return np.zeros((0, 2)), np.zeros(0, np.int64)
+        return self.points_xy[index], self.labels[index]
 
 
 def read_prompts(
