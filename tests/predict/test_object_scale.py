@@ -14,19 +14,23 @@ from numpy.typing import NDArray
 from map_model import draw_discs, map_sam, true_labels
 from napari_sam.core.errors import ConfigError
 from napari_sam.core.object_scale import scale_for
-from napari_sam.model.sam import InputSpec
+from napari_sam.core.steps import result_of
+from napari_sam.model.sam import InputSpec, Sam
 from napari_sam.predict import (
     AutomaticMaskGenerator,
     ImageTransform,
     SamPredictor,
     WatershedSegmenter,
     estimate_diameter,
+    object_diameter,
     records_to_labels,
     segment_everything,
     segment_everything_objects,
 )
 from napari_sam.predict.crops import window_crops
+from napari_sam.predict.embedding import embed_steps
 from napari_sam.predict.object_diameter import choose_diameter
+from napari_sam.predict.pixels import to_model_pixels
 from napari_sam.predict.upsampling import MaskUpsampler
 from napari_sam.predict.windows import Window
 from tiny_models import tiny_sam
@@ -277,6 +281,26 @@ def test_an_estimate_is_what_auto_uses(compact: Any) -> None:
     auto = segment_everything(image, compact, diameter="auto")
     np.testing.assert_array_equal(auto, segment_everything(image, compact, diameter=estimate))
     assert n_found(auto, truth) >= truth.max() - 1
+
+
+@pytest.mark.parametrize(("side", "diameter"), [(200, 32.0), (80, 9.0)])
+def test_a_known_embedding_is_not_computed_again(
+    compact: Any, side: int, diameter: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, _ = spots(side, diameter, 1.5 * diameter)
+    predictor = SamPredictor(compact)
+    pixels = to_model_pixels(image, compact.input_spec)
+    known, scales = predictor.encode_pixels(pixels), list[float]()
+
+    def embed(sam: Sam, pixels: NDArray[np.uint8], scale: float = 1.0) -> Any:
+        scales.append(scale)
+        return embed_steps(sam, pixels, scale)
+
+    monkeypatch.setattr(object_diameter, "embed_steps", embed)
+    scale, embedding = result_of(object_diameter.scale_steps(compact, pixels, "auto", known))
+    assert scale == result_of(object_diameter.scale_steps(compact, pixels, "auto"))[0]
+    assert scales.count(1.0) == 1  # of the second call
+    assert (embedding is known) == (scale == 1) == (diameter == 32)
 
 
 def test_too_few_objects_leave_the_image_as_it_is() -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from napari_sam.core.errors import ConfigError, OutputError
 from napari_sam.core.modes import Mode
 from napari_sam.core.object_scale import AUTO, Diameter, check_diameter
+from napari_sam.core.steps import result_of
 from napari_sam.evaluation.datasets import LabelledImage, PairEntry, iter_images, thin
 from napari_sam.evaluation.interactive import CLICK_CAP, InteractiveScores, score_interactive
 from napari_sam.evaluation.metrics import (
@@ -35,7 +36,8 @@ from napari_sam.predict import (
     records_to_labels,
     segment_everything_objects,
 )
-from napari_sam.predict.object_diameter import choose_diameter
+from napari_sam.predict.object_diameter import choose_diameter, scale_steps
+from napari_sam.predict.pixels import to_model_pixels
 
 __all__ = ["EvaluationConfig", "ImageScores", "evaluate", "summarize", "write_report"]
 
@@ -141,7 +143,7 @@ def evaluate(
             ious = _iou_pairs(prompted)
         if config.automatic:
             if config.diameter is None and choose_diameter(predictor.sam, None) == AUTO:
-                embedding = predictor.encode(item.image, diameter=AUTO)
+                embedding = _at_estimated_scale(predictor, embedding, item)
             scores |= _automatic_scores(predictor, embedding, item, everything_options)
         if scores:
             yield ImageScores(item.name, item.group, scores, ious)
@@ -208,6 +210,15 @@ def write_report(folder: Path, results: list[ImageScores]) -> None:
             rule="It needs a folder that can be written to",
             cure="Choose another folder with --output",
         ) from error
+
+
+def _at_estimated_scale(
+    predictor: SamPredictor, embedding: ImageEmbedding, item: LabelledImage
+) -> ImageEmbedding:
+    """Encode an image at the scale that suits its objects, unless that is the one it has."""
+    pixels = to_model_pixels(item.image, predictor.sam.input_spec)
+    scale, known = result_of(scale_steps(predictor.sam, pixels, AUTO, embedding))
+    return known or predictor.encode_pixels(pixels, scale)
 
 
 def _prompt_objects(

@@ -238,7 +238,10 @@ def choose_diameter(sam: Sam, diameter: Diameter | None) -> Diameter:
 
 
 def scale_steps(
-    sam: Sam, pixels: NDArray[np.uint8], diameter: Diameter | None
+    sam: Sam,
+    pixels: NDArray[np.uint8],
+    diameter: Diameter | None,
+    embedding: ImageEmbedding | None = None,
 ) -> Generator[AutomaticProgress, None, tuple[float, ImageEmbedding | None]]:
     """Choose the scale of an image, estimating the diameter of its objects where that is asked.
 
@@ -250,6 +253,8 @@ def scale_steps(
         The image as the model sees it.
     diameter : float, "auto" or "native", optional
         Of its objects, in pixels; the image is left as it is without one.
+    embedding : ImageEmbedding, optional
+        Of the image at its own scale, where it is known.
 
     Yields
     ------
@@ -261,7 +266,7 @@ def scale_steps(
     scale : float
         Input pixels along an image pixel.
     embedding : ImageEmbedding or None
-        Of the image at this scale, where the estimate has made it.
+        Of the image at this scale, where it is known or the estimate has made it.
 
     Raises
     ------
@@ -269,12 +274,13 @@ def scale_steps(
         As :func:`diameter_steps` does.
     """
     diameter = require_diameter(sam, diameter)
-    if diameter != AUTO:
-        return scale_for(diameter), None
-    embedding = None
-    if max(pixels.shape[:2]) <= SAMPLE_SIDE:
-        embedding = yield from told_between_windows(embed_steps(sam, pixels))
-    scale = scale_for((yield from diameter_steps(sam, [pixels], embedding)))
+    scale = scale_for(diameter)
+    if diameter == AUTO:
+        is_seen_whole = max(pixels.shape[:2]) <= SAMPLE_SIDE
+        if is_seen_whole and embedding is None:
+            embedding = yield from told_between_windows(embed_steps(sam, pixels))
+        seen = embedding if is_seen_whole else None
+        scale = scale_for((yield from diameter_steps(sam, [pixels], seen)))
     return scale, embedding if scale == 1 else None
 
 
