@@ -88,15 +88,21 @@ def test_the_diameter_is_passed_on(
     given: list[str], expected: list[Any], data: Path, monkeypatch: Any, seen: Any
 ) -> None:
     asked: list[Any] = []
-    encode = report.SamPredictor.encode
+    encode, scale_steps = report.SamPredictor.encode, report.scale_steps
 
-    def note(self: Any, image: Any, **options: Any) -> Any:
-        asked.append(options)
-        return encode(self, image, **options)
+    def note(self: Any, image: Any, diameter: Any) -> Any:
+        asked.append(diameter)
+        return encode(self, image, diameter=diameter)
+
+    def note_scale(sam: Any, pixels: Any, diameter: Any, embedding: Any) -> Any:
+        asked.append(diameter)
+        assert embedding is not None  # the image is not encoded again at its own scale
+        return scale_steps(sam, pixels, diameter, embedding)
 
     monkeypatch.setattr(report.SamPredictor, "encode", note)
+    monkeypatch.setattr(report, "scale_steps", note_scale)
     assert evaluate("compact", data, *given) == 0
-    assert asked == [{"diameter": diameter} for diameter in expected]
+    assert asked == expected
 
 
 def test_models_that_resize_refuse_a_diameter(data: Path, seen: Any, capsys: Any) -> None:
