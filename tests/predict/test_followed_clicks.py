@@ -13,7 +13,8 @@ from napari_sam.core.prompt_shapes import PointPrompt
 from napari_sam.core.prompts import PromptSet
 from napari_sam.pipeline import ArrayPlaneImage, InteractivePredictor
 from napari_sam.predict import SamPredictor
-from napari_sam.predict.followed_clicks import cell_coordinates, follow_clicks
+from napari_sam.predict.followed_clicks import follow_clicks
+from napari_sam.predict.prompted_parts import cell_coordinates
 from napari_sam.predict.windows import Window
 from napari_sam.tiling import percentile_contrast
 from tiny_models import tiny_sam

@@ -15,9 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from napari_sam.predict.windows import Window
-
-__all__ = ["cell_coordinates", "follow_clicks"]
+__all__ = ["follow_clicks"]
 
 BEYOND_NEAREST = 1.3
 """Radius that is drawn, in distances to where the mask is right already."""
@@ -75,28 +73,6 @@ def follow_clicks(
             contrary = cells_yx[is_positive != positive]
             _draw(values[index], threshold, place, bool(positive), contrary)
     return torch.from_numpy(values).to(logits.device) if is_copied else logits
-
-
-def cell_coordinates(
-    points_xy: NDArray[np.float64], window: Window, stride: int
-) -> NDArray[np.float64]:
-    """Map points to the low-res cells of a window.
-
-    Parameters
-    ----------
-    points_xy : ndarray of float64, shape (K, 2)
-        Points as (x, y) in the input frame.
-    window : Window
-        Where the low-res logits lie.
-    stride : int
-        Input pixels per low-res cell.
-
-    Returns
-    -------
-    ndarray of float64, shape (K, 2)
-        As (row, column), with the centre of the first cell at (0, 0).
-    """
-    return ((points_xy + 0.5 - window.offset_xy) / stride - 0.5)[:, ::-1]
 
 
 def _follows(

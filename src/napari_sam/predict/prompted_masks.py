@@ -12,8 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_sam.model.sam import Sam
-from napari_sam.predict.followed_clicks import cell_coordinates, follow_clicks
-from napari_sam.predict.prompted_parts import cells_of_points, keep_prompted_parts
+from napari_sam.predict.followed_clicks import follow_clicks
+from napari_sam.predict.prompted_parts import (
+    cell_coordinates,
+    cells_of_points,
+    keep_prompted_parts,
+)
 from napari_sam.predict.windows import Window
 
 __all__ = ["hold_to_prompts"]

@@ -20,7 +20,13 @@ from torch import Tensor
 from napari_sam.predict.transforms import CERTAIN_LOGIT
 from napari_sam.predict.windows import Window
 
-__all__ = ["cells_of_points", "is_cut_off", "keep_prompted_parts", "prompted_parts"]
+__all__ = [
+    "cell_coordinates",
+    "cells_of_points",
+    "is_cut_off",
+    "keep_prompted_parts",
+    "prompted_parts",
+]
 
 
 def prompted_parts(
@@ -100,10 +106,10 @@ def _meant(
     return meant - {0} or {int(np.bincount(parts.ravel())[1:].argmax()) + 1}
 
 
-def cells_of_points(
+def cell_coordinates(
     points_xy: NDArray[np.float64], window: Window, stride: int
-) -> list[tuple[int, int]]:
-    """Find the low-res cells of a window under points.
+) -> NDArray[np.float64]:
+    """Map points to the low-res cells of a window.
 
     Parameters
     ----------
@@ -116,12 +122,27 @@ def cells_of_points(
 
     Returns
     -------
+    ndarray of float64, shape (K, 2)
+        As (row, column), with the centre of the first cell at (0, 0).
+    """
+    return ((points_xy + 0.5 - window.offset_xy) / stride - 0.5)[:, ::-1]
+
+
+def cells_of_points(
+    points_xy: NDArray[np.float64], window: Window, stride: int
+) -> list[tuple[int, int]]:
+    """Find the low-res cells of a window under points.
+
+    Parameters are those of :func:`cell_coordinates`.
+
+    Returns
+    -------
     list of tuple of int
         Row and column; the nearest cell of the window for a point beyond it.
     """
-    cells = np.floor((points_xy + 0.5 - window.offset_xy) / stride).astype(int)
-    last = np.array([window.width, window.height]) // stride - 1
-    return [(int(row), int(col)) for col, row in np.clip(cells, 0, last)]
+    cells = np.floor(cell_coordinates(points_xy, window, stride) + 0.5).astype(int)
+    last = np.array([window.height, window.width]) // stride - 1
+    return [(int(row), int(col)) for row, col in np.clip(cells, 0, last)]
 
 
 def is_cut_off(

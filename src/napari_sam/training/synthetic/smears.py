@@ -29,7 +29,7 @@ def smear(shape_yx: tuple[int, int], rng: np.random.Generator) -> tuple[NDArray[
     """Red cells with a pale middle, and white cells: whole, nucleus and cytoplasm together."""
     diameter = draw_diameter(shape_yx, rng, 10, 90)
     scene = _cells(shape_yx, diameter, rng)
-    is_white = scene.tag() * (scene.labels > 0)
+    is_white = scene.tag()
     nuclei = _nuclei(scene, rng) * is_white
     bodies = _cytoplasm(scene, rng) * is_white * (1 - np.minimum(nuclei, 1))
     reds = _haemoglobin(scene, rng) * (1 - is_white)
